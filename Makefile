@@ -1,0 +1,59 @@
+# `make help` lists what there is. Everything runs in .venv, which `make setup` makes.
+.DEFAULT_GOAL := help
+SHELL := bash
+PYTHON ?= python3.11
+VENV := .venv/bin
+export PYTHON
+
+.PHONY: help setup setup-dev demo ask test lint typecheck imports protos protos-check unit integration acceptance clean
+
+help: ## show this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo "  make demo   DEMO_SIP_PORT=5060 DEMO_HTTP_PORT=8080 move the demo's ports"
+	@echo "  make ask    FILE=samples/opening-hours.wav names the question"
+
+setup: ## make .venv with what running needs
+	@scripts/setup.sh agent,models
+
+setup-dev: ## the same, with what tests and training need
+	@scripts/setup.sh agent,models,dev
+
+demo: setup ## start the whole system on this machine and print where to call
+	@$(VENV)/python -m services.demo
+
+ask: setup ## call the running demo, ask FILE=question.wav, write reply.wav
+	@test -n "$(FILE)" || { echo "make ask: name a question: make ask FILE=samples/opening-hours.wav" >&2; exit 2; }
+	@$(VENV)/python -m services.agent.ask "$(FILE)"
+
+test: setup-dev lint typecheck imports protos-check ## everything that must pass
+	$(VENV)/python -m pytest
+
+unit: setup-dev ## fast tests only
+	$(VENV)/python -m pytest tests/unit tests/contract
+
+integration: setup-dev ## tests against real peers only
+	$(VENV)/python -m pytest tests/integration tests/e2e
+
+lint: setup-dev ## ruff and buf
+	$(VENV)/ruff check .
+	$(VENV)/ruff format --check .
+	$(VENV)/buf lint protos
+
+typecheck: setup-dev ## mypy, strict, on source and tests
+	$(VENV)/mypy services training tests
+
+imports: setup-dev ## who may import whom
+	$(VENV)/lint-imports
+
+protos: setup-dev ## generate the package trunkline from protos/
+	@scripts/protos.sh
+
+protos-check: setup-dev ## fail when generated code is stale or the contracts break older clients
+	@scripts/protos.sh --check
+
+acceptance: setup-dev ## forty real phone calls, judged; takes some minutes
+	$(VENV)/python -m tests.acceptance.questions --n 40
+
+clean: ## remove caches and the environment
+	rm -rf .venv .demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build *.egg-info

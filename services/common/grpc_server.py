@@ -1,0 +1,164 @@
+"""One way to run a gRPC service: errors as status codes, health, reflection, slots, and a clean stop on a signal."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from services.common.errors import AtCapacityError, DrainingError, ServiceError
+
+log = logging.getLogger(__name__)
+
+MAX_MESSAGE_BYTES = 8 * 1024 * 1024
+
+
+class Slots:
+    """Counts the live streams of a service and refuses the one too many.
+
+    Not thread-safe: used from one event loop.
+    """
+
+    def __init__(self, capacity: int, what: str) -> None:
+        self.capacity = capacity
+        self.active = 0
+        self.draining = False
+        self._what = what
+
+    @contextlib.contextmanager
+    def take(self) -> Iterator[None]:
+        """Holds one slot.
+
+        Raises:
+            DrainingError: the service is stopping.
+            AtCapacityError: all slots are taken.
+        """
+        if self.draining:
+            raise DrainingError("the service is draining; use another replica")
+        if self.active >= self.capacity:
+            raise AtCapacityError(f"all {self.capacity} {self._what} are taken; try again later")
+        self.active += 1
+        try:
+            yield
+        finally:
+            self.active -= 1
+
+
+class ErrorInterceptor(grpc.aio.ServerInterceptor):
+    """Turns `ServiceError` into its status code, and anything unforeseen into INTERNAL without its details."""
+
+    async def intercept_service(
+        self, continuation: Callable[[grpc.HandlerCallDetails], Any], details: grpc.HandlerCallDetails
+    ) -> Any:
+        """Wraps the handler, whichever of the four kinds it is."""
+        handler = await continuation(details)
+        if handler is None:
+            return None
+        streams = handler.response_streaming
+        inner = (
+            (handler.stream_stream if streams else handler.stream_unary)
+            if handler.request_streaming
+            else (handler.unary_stream if streams else handler.unary_unary)
+        )
+        method = getattr(details, "method", "?")
+
+        async def stream(request: Any, context: Any) -> AsyncIterator[Any]:
+            async with _as_status(context, method):
+                async for response in inner(request, context):
+                    yield response
+
+        async def unary(request: Any, context: Any) -> Any:
+            async with _as_status(context, method):
+                return await inner(request, context)
+
+        make: Any = {
+            (False, False): grpc.unary_unary_rpc_method_handler,
+            (False, True): grpc.unary_stream_rpc_method_handler,
+            (True, False): grpc.stream_unary_rpc_method_handler,
+            (True, True): grpc.stream_stream_rpc_method_handler,
+        }[(handler.request_streaming, streams)]
+        return make(
+            stream if streams else unary,
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+
+
+@contextlib.asynccontextmanager
+async def _as_status(context: grpc.aio.ServicerContext[Any, Any], method: str) -> AsyncIterator[None]:
+    try:
+        yield
+    except ServiceError as error:
+        await context.abort(error.code, str(error))
+    except (grpc.aio.AbortError, asyncio.CancelledError, GeneratorExit):
+        raise
+    except Exception:
+        log.exception("unexpected failure", extra={"method": method})
+        await context.abort(grpc.StatusCode.INTERNAL, "unexpected failure; see the service's log")
+
+
+class Server:
+    """A gRPC server of one service on one address.
+
+    Args:
+        service: full name, e.g. `trunkline.v1.VoiceLM`.
+        register: adds the servicer to the server.
+        address: `host:port`; port 0 picks a free one, see `port` after `start`.
+        slots: the service's slots; stopped from taking more when the server drains.
+    """
+
+    def __init__(self, service: str, register: Callable[[grpc.aio.Server], None], address: str, slots: Slots) -> None:
+        self._service = service
+        self._address = address
+        self._slots = slots
+        options = [
+            ("grpc.so_reuseport", 0),  # a taken port must be an error, not a silent second listener
+            ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+            ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+        ]
+        self._server = grpc.aio.server(interceptors=[ErrorInterceptor()], options=options)
+        register(self._server)
+        self._health = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        reflection.enable_server_reflection(
+            (service, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server
+        )
+        self.port = 0
+
+    async def start(self) -> int:
+        """Opens the port and reports SERVING. Returns the port.
+
+        Raises:
+            OSError: the address cannot be listened on.
+        """
+        try:
+            self.port = self._server.add_insecure_port(self._address)
+        except RuntimeError as error:
+            raise OSError(f"cannot listen on {self._address}: is the port taken?") from error
+        await self._server.start()
+        for name in ("", self._service):
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        return self.port
+
+    async def drain(self, grace_s: float) -> None:
+        """Takes no new streams, lets the live ones finish for `grace_s` seconds, then stops."""
+        self._slots.draining = True
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(grace_s)
+
+
+async def serve_until_signal(server: Server, name: str, grace_s: float = 5.0) -> None:
+    """Runs `server` until SIGTERM or SIGINT, then drains it. Prints the address once it serves."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    port = await server.start()
+    print(f"{name}: serving on port {port}", flush=True)
+    await stop.wait()
+    await server.drain(grace_s)

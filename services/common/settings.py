@@ -1,0 +1,58 @@
+"""Configuration of every process: command line first, then environment, then defaults."""
+
+import sys
+from pathlib import Path
+from typing import NoReturn, TypeVar
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+
+
+class ProcessSettings(BaseSettings):
+    """What every Trunkline process can be told. Subclasses set their `env_prefix`."""
+
+    model_config = SettingsConfigDict(cli_kebab_case=True, cli_hide_none_type=True, extra="ignore", cli_avoid_json=True)
+
+    log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
+
+    @field_validator("log_level")
+    @classmethod
+    def _known_level(cls, value: str) -> str:
+        allowed = ("DEBUG", "INFO", "WARNING", "ERROR")
+        if value.upper() not in allowed:
+            raise ValueError(f"must be one of {', '.join(allowed)}")
+        return value.upper()
+
+
+class ModelServiceSettings(ProcessSettings):
+    """What the three model services share."""
+
+    weights: Path = Field(description="checkpoint directory, released layout")
+    listen: str = Field(description="host:port of the gRPC server; port 0 picks a free one")
+    capacity: int = Field(8, ge=1, le=4096, description="streams served at once")
+    device: str = Field("cpu", description="torch device: cpu, cuda, cuda:1")
+    threads: int = Field(0, ge=0, description="torch threads on the CPU; 0 leaves torch's default")
+
+
+S = TypeVar("S", bound=ProcessSettings)
+
+
+def load(cls: type[S], prog: str) -> S:
+    """Settings of a process from `sys.argv` and the environment; exits with status 2 and a plain line on bad ones."""
+    try:
+        return cls(_cli_parse_args=sys.argv[1:], _cli_prog_name=prog)  # type: ignore[call-arg]
+    except ValidationError as error:
+        lines = []
+        for item in error.errors():
+            name = "--" + "-".join(str(part) for part in item["loc"]).replace("_", "-")
+            given = "" if item["type"] == "missing" else f" (given: {item['input']!r})"
+            lines.append(f"{name}: {item['msg']}{given}")
+        fail(prog, "; ".join(lines))
+    except SettingsError as error:
+        fail(prog, str(error))
+
+
+def fail(prog: str, message: str) -> NoReturn:
+    """Ends a process that cannot start: one line on stderr, exit status 2."""
+    print(f"{prog}: error: {message}", file=sys.stderr, flush=True)
+    raise SystemExit(2)

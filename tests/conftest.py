@@ -1,0 +1,61 @@
+"""Shared by all tests: where the golden data lies, and Debian packages that a test needs."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+COMMANDS = {
+    "asterisk-core-sounds-en": None,
+    "baresip": "baresip",
+    "chromium": "chromium",
+    "espeak-ng": "espeak-ng",
+    "flite": "flite",
+    "redis-server": "redis-server",
+    "sip-tester": "sipp",
+    "sipsak": "sipsak",
+}
+
+
+@pytest.fixture(scope="session")
+def golden_dir() -> Path:
+    """Tiny checkpoints in the released layouts with reference outputs; see its README."""
+    return Path(os.environ.get("GOLDEN_DIR", Path(__file__).parent / "golden"))
+
+
+def _is_there(package: str) -> bool:
+    command = COMMANDS[package]
+    if command is not None:
+        return shutil.which(command) is not None
+    status = subprocess.run(["dpkg-query", "-W", "-f=${Status}", package], capture_output=True, text=True, check=False)
+    return "install ok installed" in status.stdout
+
+
+@pytest.fixture(scope="session")
+def require_debian() -> Callable[..., None]:
+    """`require_debian("baresip")`: installs Debian packages when root, else skips and says what is missing."""
+
+    def require(*packages: str) -> None:
+        missing = [package for package in packages if not _is_there(package)]
+        if not missing:
+            return
+        names = " ".join(missing)
+        if os.geteuid() == 0 and shutil.which("apt-get"):
+            environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+            for arguments in (["update"], ["install", "-y", "-q", "--no-install-recommends", *missing]):
+                done = subprocess.run(
+                    ["apt-get", *arguments], capture_output=True, text=True, check=False, env=environment
+                )
+            if done.returncode == 0:
+                return
+            reason = f"apt-get install {names} failed: {done.stderr.strip()[-300:]}"
+        else:
+            reason = f"needs the Debian packages {names}: apt-get install {names}"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+    return require
