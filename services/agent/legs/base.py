@@ -1,0 +1,129 @@
+"""What a call's far end looks like to the rest of the agent: audio and signalling, nothing about models.
+
+A listener (SIP user agent, HTTP offer handler) makes a `Leg` for each new call and hands it to a `CallAcceptor`, which
+either takes it over or raises `CallRefusedError`. From then on the call owns the leg: it answers it, builds a pipecat
+pipeline `transport.input() -> ... -> transport.output()`, and hangs it up.
+"""
+
+import asyncio
+from enum import Enum
+from typing import Protocol
+
+from pipecat.transports.base_transport import BaseTransport
+
+INPUT_RATE = 16_000  # hertz; what a leg delivers, whatever its codec
+PACKET_MS = 20  # duration of one outgoing packet
+
+
+class LegKind(Enum):
+    """How the caller reached us; the values are stored and shown."""
+
+    SIP = "sip"
+    WEBRTC = "webrtc"
+
+
+class LegError(Exception):
+    """The far end refused or failed what was asked of it (a transfer, an answer to a call that is gone)."""
+
+
+class UnsupportedByLegError(LegError):
+    """This kind of leg cannot do what was asked, now or ever."""
+
+
+class CallRefusedError(Exception):
+    """A call that is not taken, before it was answered.
+
+    Attributes:
+        reason: for the log and the caller's signalling; no personal data.
+        retry_after_s: when another try may succeed: SIP 486/503 and HTTP 503 with `Retry-After`.
+    """
+
+    def __init__(self, reason: str, retry_after_s: int = 5) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.retry_after_s = retry_after_s
+
+
+class Leg(Protocol):
+    """One call's far end, made while it rings.
+
+    `transport.input()` pushes `InputAudioRawFrame` (16-bit mono PCM at `INPUT_RATE`, about 20 ms each) from `answer` until
+    the leg ends, and `InputDTMFFrame` for each key pressed. `transport.output()` takes `OutputAudioRawFrame` packets of
+    `PACKET_MS` at `output_rate`, already paced by the agent a few packets ahead of the clock: it plays them at once, keeps
+    no queue of its own beyond that lead, and drops what it has not played yet at an `InterruptionFrame`. Messages for a
+    screen (`OutputTransportMessageUrgentFrame`) are sent where the leg has a channel for them and ignored elsewhere.
+    """
+
+    @property
+    def kind(self) -> LegKind:
+        """How the caller reached us."""
+
+    @property
+    def from_(self) -> str:
+        """Who calls: a SIP URI, or whatever the web client calls itself. Personal data: never in a log message."""
+
+    @property
+    def to(self) -> str:
+        """Whom they called."""
+
+    @property
+    def transport(self) -> BaseTransport:
+        """The media, valid from the start; frames flow once its pipeline runs and `answer` has returned."""
+
+    @property
+    def output_rate(self) -> int:
+        """Rate of the PCM that the output takes, hertz; settled when `answer` has returned."""
+
+    @property
+    def ended(self) -> "asyncio.Future[str]":
+        """Resolves with the reason (static text: `caller hung up`, `no audio`) when the leg is over, from either side."""
+
+    async def answer(self) -> None:
+        """Takes the call; returns when media can flow.
+
+        Raises:
+            LegError: the caller gave up meanwhile, or media cannot be set up. `ended` is resolved then.
+        """
+
+    async def hang_up(self, reason: str) -> None:
+        """Ends the leg and resolves `ended` with `reason`; also before the answer (the call is then declined). Idempotent."""
+
+    async def transfer(self, target: str) -> None:
+        """Blind transfer to a SIP URI or number (RFC 3515 REFER).
+
+        Raises:
+            UnsupportedByLegError: not on this kind of leg.
+            LegError: the far end refused.
+        """
+
+    async def send_dtmf(self, digits: str) -> None:
+        """Sends keys `0-9*#A-D` to the far end (RFC 4733).
+
+        Raises:
+            UnsupportedByLegError: not on this kind of leg, or nothing negotiated for it.
+        """
+
+
+class CallAcceptor(Protocol):
+    """Takes new incoming legs."""
+
+    async def __call__(self, leg: Leg) -> str:
+        """Reserves everything that the call needs to speak, and starts it; returns its id.
+
+        Returns while the leg still rings; the call itself answers it. The listener keeps `ended` honest meanwhile: a caller
+        who gives up while this is awaited resolves it.
+
+        Raises:
+            CallRefusedError: no capacity or no model behind us: the listener declines the call and forgets the leg.
+        """
+
+
+class Dialler(Protocol):
+    """A listener that can also place calls."""
+
+    async def dial(self, target: str) -> Leg:
+        """A leg that rings at `target`; its `answer` waits for the far end to pick up.
+
+        Raises:
+            LegError: the target is not a usable address, or the request cannot be sent.
+        """
