@@ -40,7 +40,7 @@ S = TypeVar("S", bound=ProcessSettings)
 def load(cls: type[S], prog: str) -> S:
     """Settings of a process from `sys.argv` and the environment; exits with status 2 and a plain line on bad ones."""
     try:
-        return cls(_cli_parse_args=sys.argv[1:], _cli_prog_name=prog)  # type: ignore[call-arg]
+        return cls(_cli_parse_args=sys.argv[1:], _cli_prog_name=prog)
     except ValidationError as error:
         lines = []
         for item in error.errors():
