@@ -47,11 +47,12 @@ class CallRefusedError(Exception):
 class Leg(Protocol):
     """One call's far end, made while it rings.
 
-    `transport.input()` pushes `InputAudioRawFrame` (16-bit mono PCM at `INPUT_RATE`, about 20 ms each) from `answer` until
-    the leg ends, and `InputDTMFFrame` for each key pressed. `transport.output()` takes `OutputAudioRawFrame` packets of
-    `PACKET_MS` at `output_rate`, already paced by the agent a few packets ahead of the clock: it plays them at once, keeps
-    no queue of its own beyond that lead, and drops what it has not played yet at an `InterruptionFrame`. Messages for a
-    screen (`OutputTransportMessageUrgentFrame`) are sent where the leg has a channel for them and ignored elsewhere.
+    `transport.input()` pushes `InputAudioRawFrame` (16-bit mono PCM at `INPUT_RATE`, about 20 ms each) from `answer`
+    until the leg ends, and `InputDTMFFrame` for each key pressed. `transport.output()` takes `OutputAudioRawFrame`
+    packets of `PACKET_MS` at `output_rate`, already paced by the agent a few packets ahead of the clock: it plays them
+    at once, keeps no queue of its own beyond that lead, and drops what it has not played yet at an `InterruptionFrame`.
+    Messages for a screen (`OutputTransportMessageUrgentFrame`) are sent where the leg has a channel for them and
+    ignored elsewhere.
     """
 
     @property
@@ -76,7 +77,7 @@ class Leg(Protocol):
 
     @property
     def ended(self) -> "asyncio.Future[str]":
-        """Resolves with the reason (static text: `caller hung up`, `no audio`) when the leg is over, from either side."""
+        """Resolves with the reason (static text: `caller hung up`, `no audio`) when either side ended the leg."""
 
     async def answer(self) -> None:
         """Takes the call; returns when media can flow.
@@ -86,7 +87,7 @@ class Leg(Protocol):
         """
 
     async def hang_up(self, reason: str) -> None:
-        """Ends the leg and resolves `ended` with `reason`; also before the answer (the call is then declined). Idempotent."""
+        """Ends the leg and resolves `ended` with `reason`; before the answer it declines the call. Idempotent."""
 
     async def transfer(self, target: str) -> None:
         """Blind transfer to a SIP URI or number (RFC 3515 REFER).
@@ -110,8 +111,8 @@ class CallAcceptor(Protocol):
     async def __call__(self, leg: Leg) -> str:
         """Reserves everything that the call needs to speak, and starts it; returns its id.
 
-        Returns while the leg still rings; the call itself answers it. The listener keeps `ended` honest meanwhile: a caller
-        who gives up while this is awaited resolves it.
+        Returns while the leg still rings; the call itself answers it. The listener keeps `ended` honest meanwhile: a
+        caller who gives up while this is awaited resolves it.
 
         Raises:
             CallRefusedError: no capacity or no model behind us: the listener declines the call and forgets the leg.
