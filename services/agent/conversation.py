@@ -1,0 +1,156 @@
+"""A call's conversation as exact token ids: what the LM session holds, and what of it the caller heard. Pure.
+
+The ids come from the LM's own events, so a session opened with `ids` anywhere continues in the same way. Each change is
+also an `Entry`, and the entries alone (they are what Redis stores) rebuild the ids.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import Enum
+
+
+class Role(Enum):
+    """What an entry adds, or does."""
+
+    SYSTEM = "system"
+    USER = "user"
+    ASSISTANT = "assistant"
+    REWIND = "rewind"  # forget all ids from `length` on
+    RESET = "reset"  # the ids are replaced: the context was full, and older turns were left out
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One appended record.
+
+    Attributes:
+        role: what it is.
+        ids: exact vocabulary ids that it added; for RESET all ids.
+        length: ids in the session afterwards.
+        text: of the bot, as far as it was heard or generated.
+        interrupted: the caller barged in; `ids` end with the last token heard.
+        turn: number of the caller's turn it belongs to; 0 before the first.
+    """
+
+    role: Role
+    ids: tuple[int, ...]
+    length: int
+    text: str = ""
+    interrupted: bool = False
+    turn: int = 0
+
+
+@dataclass
+class Answer:
+    """An answer under way: which ids carry which speech token.
+
+    Attributes:
+        start: ids in the session before it.
+        ids: generated so far, control tokens included.
+        speech_ends: number of ids in this answer up to and including the n-th speech token.
+        pieces: text with the number of speech tokens that came before it.
+    """
+
+    start: int
+    ids: list[int] = field(default_factory=list)
+    speech_ends: list[int] = field(default_factory=list)
+    pieces: list[tuple[int, str]] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        """All its text."""
+        return "".join(text for _, text in self.pieces)
+
+    def add(self, ids: Iterable[int], is_speech: bool, text: str = "") -> None:
+        """Takes one Generated event."""
+        if text:
+            self.pieces.append((len(self.speech_ends), text))
+        for token in ids:
+            self.ids.append(token)
+            if is_speech:
+                self.speech_ends.append(len(self.ids))
+
+    def cut(self, tokens_heard: int) -> "Answer":
+        """The answer up to the last speech token heard; empty when none was."""
+        heard = min(tokens_heard, len(self.speech_ends))
+        if heard == 0:
+            return Answer(self.start)
+        kept = self.speech_ends[heard - 1]
+        pieces = [(before, text) for before, text in self.pieces if before < heard]
+        return Answer(self.start, self.ids[:kept], self.speech_ends[:heard], pieces)
+
+
+class Conversation:
+    """The ids of one call and the boundaries of its turns."""
+
+    def __init__(self) -> None:
+        self.ids: list[int] = []
+        self._turn_starts: list[int] = []  # length before each user turn
+        self._system_end = 0
+
+    def system(self, ids: Iterable[int]) -> Entry:
+        """The system prompt was appended."""
+        added = tuple(ids)
+        self.ids += added
+        self._system_end = len(self.ids)
+        return Entry(Role.SYSTEM, added, len(self.ids))
+
+    def user(self, ids: Iterable[int], turn: int) -> Entry:
+        """A whole user turn was appended."""
+        added = tuple(ids)
+        self._turn_starts.append(len(self.ids))
+        self.ids += added
+        return Entry(Role.USER, added, len(self.ids), turn=turn)
+
+    def assistant(self, answer: Answer, interrupted: bool, turn: int) -> Entry:
+        """An answer is over; `answer` holds what stays of it.
+
+        Raises:
+            ValueError: it does not follow the ids at hand.
+        """
+        if answer.start != len(self.ids):
+            raise ValueError(f"the answer starts at {answer.start}, the conversation ends at {len(self.ids)}")
+        self.ids += answer.ids
+        return Entry(Role.ASSISTANT, tuple(answer.ids), len(self.ids), answer.text, interrupted, turn)
+
+    def rewind(self, length: int, turn: int) -> Entry:
+        """Ids from `length` on are forgotten.
+
+        Raises:
+            ValueError: there are fewer ids, or it would cut into the system prompt.
+        """
+        if not self._system_end <= length <= len(self.ids):
+            raise ValueError(f"cannot rewind to {length}: between {self._system_end} and {len(self.ids)} is allowed")
+        del self.ids[length:]
+        self._turn_starts = [start for start in self._turn_starts if start < length]
+        return Entry(Role.REWIND, (), length, turn=turn)
+
+    def trim(self, budget: int, turn: int) -> Entry | None:
+        """Leaves out the oldest turns so that at most `budget` ids stay; None when they fit already.
+
+        The system prompt stays, and so does what a newer turn said. Whole turns are left out, never parts.
+        """
+        if len(self.ids) <= budget:
+            return None
+        cut = len(self.ids)
+        for start in self._turn_starts:
+            if self._system_end + len(self.ids) - start <= budget:
+                cut = start
+                break
+        dropped = cut - self._system_end
+        self.ids = self.ids[: self._system_end] + self.ids[cut:]
+        self._turn_starts = [start - dropped for start in self._turn_starts if start >= cut]
+        return Entry(Role.RESET, tuple(self.ids), len(self.ids), turn=turn)
+
+
+def replay(entries: Iterable[Entry]) -> list[int]:
+    """The ids that a session must be opened with to continue after these entries."""
+    ids: list[int] = []
+    for entry in entries:
+        if entry.role is Role.REWIND:
+            del ids[entry.length :]
+        elif entry.role is Role.RESET:
+            ids = list(entry.ids)
+        else:
+            ids += entry.ids
+    return ids

@@ -1,0 +1,108 @@
+"""Personas: who answers, in what voice, and with which facts. YAML files, one persona each."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+# The model was trained with exactly this in front of every persona, and breaks without it.
+INTERLEAVING_SENTENCE = (
+    "User will provide you with a speech instruction. Do it step by step. First, think about the instruction and "
+    "respond in a interleaved manner, with 13 text token followed by 26 audio tokens. "
+)
+
+
+class PersonaError(Exception):
+    """A persona cannot be used; the message names the file and what is wrong with it."""
+
+
+class Persona(BaseModel):
+    """One persona's settings. Unknown keys are refused, so that a misspelt one is not silently ignored."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")
+    prompt: str = Field(min_length=1, description="who the bot is and the facts it knows")
+    greeting: str = Field("", description="said when the call is answered; empty for none")
+    apology: str = Field("I'm sorry, something went wrong. Please say that again.", min_length=1)
+    language: str = Field("en", pattern=r"^[a-z]{2}(-[A-Z]{2})?$")
+    voice: str = Field("", description="a voice of the decoder; empty for the default one")
+    temperature: float = Field(0.2, ge=0.0, le=2.0, description="0 is greedy")
+    top_p: float = Field(0.8, gt=0.0, le=1.0)
+    max_new_tokens: int = Field(1000, ge=40, le=8000, description="longest answer, text and speech tokens")
+    barge_in: bool = Field(True, description="the caller may interrupt the bot")
+    numbers: tuple[str, ...] = Field((), description="called numbers or user names that this persona answers")
+
+    @field_validator("prompt", "greeting", "apology")
+    @classmethod
+    def _stripped(cls, value: str) -> str:
+        return " ".join(value.split())
+
+    @field_validator("prompt")
+    @classmethod
+    def _not_blank(cls, value: str) -> str:
+        if not value:
+            raise ValueError("must not be blank")
+        return value
+
+    @property
+    def system_prompt(self) -> str:
+        """What the model is told."""
+        return INTERLEAVING_SENTENCE + self.prompt
+
+
+def load_persona(path: Path) -> Persona:
+    """One persona from a YAML file.
+
+    Raises:
+        PersonaError: unreadable, not YAML, not a mapping, or a value is missing, unknown or out of range.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise PersonaError(f"persona {path}: cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        reason = " ".join(str(error).split())
+        raise PersonaError(f"persona {path}: is not YAML: {reason}") from error
+    if not isinstance(content, dict):
+        raise PersonaError(f"persona {path}: must be a mapping with at least name and prompt")
+    try:
+        return Persona.model_validate(content)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in error.errors())
+        raise PersonaError(f"persona {path}: {problems}") from error
+
+
+def load_personas(directory: Path, default: str) -> dict[str, Persona]:
+    """All personas of a directory by name.
+
+    Raises:
+        PersonaError: no directory, no files, an unusable file, a name or number twice, or no persona named `default`.
+    """
+    if not directory.is_dir():
+        raise PersonaError(f"personas directory {directory} does not exist")
+    personas: dict[str, Persona] = {}
+    numbers: dict[str, str] = {}
+    for path in sorted(directory.glob("*.yaml")):
+        persona = load_persona(path)
+        if persona.name in personas:
+            raise PersonaError(f"persona {path}: the name {persona.name!r} is taken by another file")
+        for number in persona.numbers:
+            if number in numbers:
+                raise PersonaError(f"persona {path}: number {number!r} is answered by {numbers[number]!r} already")
+            numbers[number] = persona.name
+        personas[persona.name] = persona
+    if default not in personas:
+        known = ", ".join(personas) or "none"
+        raise PersonaError(f"no persona named {default!r} in {directory}; there are: {known}")
+    return personas
+
+
+def persona_for(to: str, personas: Mapping[str, Persona], default: str) -> Persona:
+    """The persona that answers a called number or URI: the one that lists it, else the default."""
+    user = to.split(":", 1)[-1].split("@", 1)[0]
+    for persona in personas.values():
+        if to in persona.numbers or user in persona.numbers:
+            return persona
+    return personas[default]

@@ -1,0 +1,29 @@
+"""Where the time of one turn went: milliseconds from the caller's end of speech to each stage."""
+
+STAGES = ("turn_decided", "last_tokens", "first_lm_token", "first_speech_token", "first_pcm", "first_packet")
+
+
+class Waterfall:
+    """Times of one turn. Each stage is marked once; later marks of the same stage are ignored.
+
+    Args:
+        turn: number of the turn in its call.
+        speech_end: wall clock of the caller's end of speech, seconds.
+    """
+
+    def __init__(self, turn: int, speech_end: float) -> None:
+        self.turn = turn
+        self._speech_end = speech_end
+        self._marks: dict[str, float] = {}
+
+    def mark(self, stage: str, now: float) -> None:
+        """A stage of `STAGES` was reached at wall clock `now`."""
+        if stage not in STAGES:
+            raise ValueError(f"unknown stage {stage!r}; the stages are {', '.join(STAGES)}")
+        self._marks.setdefault(stage, now)
+
+    def milliseconds(self) -> dict[str, float]:
+        """Stages reached so far, in order, with milliseconds from the end of speech."""
+        return {
+            stage: round((self._marks[stage] - self._speech_end) * 1000, 1) for stage in STAGES if stage in self._marks
+        }
