@@ -1,0 +1,1 @@
+"""Speech tokens to a mel spectrogram: token encoder, length regulator, conditional flow matching."""

@@ -1,0 +1,78 @@
+"""Conditional flow matching: from noise to mel in a few Euler steps (Lipman et al. 2023; Mehta et al. 2023)."""
+
+import math
+from collections.abc import Callable
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from services.decoder.config import CfmConfig, CfmParams
+from services.decoder.flow.estimator import ConditionalDecoder
+
+
+def time_steps(count: int, scheduler: str) -> list[float]:
+    """count + 1 times from 0 to 1; the cosine schedule (1 - cos(pi/2 u)) takes small steps first."""
+    steps = torch.linspace(0, 1, count + 1)
+    if scheduler == "cosine":
+        steps = 1 - torch.cos(steps * 0.5 * torch.pi)
+    return [float(step) for step in steps]
+
+
+class ConditionalCFM(nn.Module):
+    """The estimator and how its flow is followed."""
+
+    def __init__(self, config: CfmConfig) -> None:
+        super().__init__()
+        self.params: CfmParams = config.cfm_params
+        self.estimator = ConditionalDecoder(config.estimator)
+
+    def solve(
+        self,
+        noise: Tensor,
+        mu: Tensor,
+        speaker: Tensor,
+        prompt: Tensor,
+        *,
+        steps: int,
+        guidance: float,
+        mask: Tensor | None = None,
+        before_step: Callable[[], None] = lambda: None,
+    ) -> Tensor:
+        """Follows the flow from `noise` (b, 80, frames) to a mel of the same shape.
+
+        Guidance w over 0 moves along (1 + w) * v(conditions) - w * v(none); both in one batch. `before_step` is called
+        before each step and may raise to stop.
+        """
+        x = noise
+        times = time_steps(steps, self.params.t_scheduler)
+        if guidance > 0:
+            mu, speaker, prompt = (torch.cat([item, torch.zeros_like(item)]) for item in (mu, speaker, prompt))
+            mask = None if mask is None else torch.cat([mask, mask])
+        for now, after in pairwise(times):
+            before_step()
+            t = x.new_full((mu.shape[0],), now)
+            if guidance > 0:
+                with_all, with_none = self.estimator(torch.cat([x, x]), mu, t, speaker, prompt, mask).chunk(2)
+                velocity = (1 + guidance) * with_all - guidance * with_none
+            else:
+                velocity = self.estimator(x, mu, t, speaker, prompt, mask)
+            x = x + (after - now) * velocity
+        return x
+
+    def loss(self, target: Tensor, mu: Tensor, speaker: Tensor, prompt: Tensor, mask: Tensor) -> Tensor:
+        """Mean squared error of the velocity at a random time; conditions are dropped at `training_cfg_rate`."""
+        batch = target.shape[0]
+        u = torch.rand(batch, device=target.device)
+        t = 1 - torch.cos(u * 0.5 * math.pi) if self.params.t_scheduler == "cosine" else u
+        noise = torch.randn_like(target)
+        rest = 1 - self.params.sigma_min
+        at = t[:, None, None]
+        x = (1 - rest * at) * noise + at * target
+        if self.params.training_cfg_rate > 0:
+            keep = (torch.rand(batch, device=target.device) > self.params.training_cfg_rate).to(target.dtype)
+            mu, prompt, speaker = mu * keep[:, None, None], prompt * keep[:, None, None], speaker * keep[:, None]
+        velocity = self.estimator(x, mu, t, speaker, prompt, mask)
+        error = ((velocity.float() - (target - rest * noise)) * mask).square().sum()
+        mean: Tensor = error / (mask.sum() * target.shape[1])
+        return mean
