@@ -77,6 +77,10 @@ class TextTokenizer:
             raise InvalidInputError(f"text of {size} bytes is too long; at most {MAX_TEXT_BYTES} are allowed")
         return self._encoding.encode_ordinary(text)
 
+    def knows(self, token: int) -> bool:
+        """Whether an id is text."""
+        return token in self._bytes
+
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """The bytes of text ids; ids that are not text have none."""
         return b"".join(self._bytes.get(i, b"") for i in ids)
@@ -253,6 +257,17 @@ class ChatTemplate:
             if not self.vocabulary.is_speech(token):
                 return token == self.vocabulary.begin_of_audio
         return False
+
+    def open_answer(self, ids: Sequence[int]) -> list[int] | None:
+        """The ids after the head of the answer that a conversation ends in; None when it ends elsewhere."""
+        head = self._assistant_head
+        start = len(ids)
+        while start and (self.vocabulary.is_speech(ids[start - 1]) or self.text.knows(ids[start - 1])):
+            start -= 1
+        opened = ids[start - 1 :] if start else []
+        if tuple(opened[: len(head)]) != head:
+            return None
+        return list(opened[len(head) :])
 
 
 def interleave(text: Sequence[int], speech: Sequence[int], text_block: int, speech_block: int) -> list[int]:

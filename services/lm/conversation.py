@@ -1,0 +1,177 @@
+"""One stream of VoiceLM.Converse: commands in order to the engine, the engine's events back as responses."""
+
+import asyncio
+import logging
+import math
+from collections.abc import AsyncIterator
+
+from services.common.errors import InvalidInputError, WrongOrderError
+from services.lm.engine import Added, Engine, Event, Failed, Finished, GenerationSettings, Kind, Reason, Session
+from services.lm.prompt import ChatTemplate, TextStream
+from trunkline.v1 import lm_pb2
+
+log = logging.getLogger(__name__)
+
+DEFAULT_MAX_NEW_TOKENS = 2000
+_MAX_TEMPERATURE = 10.0
+_KINDS = {
+    Kind.TEXT: lm_pb2.TOKEN_KIND_TEXT,
+    Kind.SPEECH: lm_pb2.TOKEN_KIND_SPEECH,
+    Kind.CONTROL: lm_pb2.TOKEN_KIND_CONTROL,
+}
+_REASONS = {
+    Reason.END_OF_TURN: lm_pb2.FINISH_REASON_END_OF_TURN,
+    Reason.MAX_TOKENS: lm_pb2.FINISH_REASON_MAX_TOKENS,
+    Reason.CANCELLED: lm_pb2.FINISH_REASON_CANCELLED,
+    Reason.CONTEXT_FULL: lm_pb2.FINISH_REASON_CONTEXT_FULL,
+}
+
+
+class Conversation:
+    """Lives as long as the stream."""
+
+    def __init__(self, engine: Engine, template: ChatTemplate) -> None:
+        self._engine = engine
+        self._template = template
+        self._session: Session | None = None
+        self._text = TextStream(template.text)
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._out: asyncio.Queue[lm_pb2.ConverseResponse | Exception | None] = asyncio.Queue()
+
+    async def run(self, requests: AsyncIterator[lm_pb2.ConverseRequest]) -> AsyncIterator[lm_pb2.ConverseResponse]:
+        """Executes commands while responses go out; both at once, so that a command can end a generation.
+
+        When the client has said its last command, a generation under way is still finished.
+
+        Raises:
+            ServiceError: a command was wrong.
+        """
+        reader = asyncio.create_task(self._read(requests))
+        try:
+            while (item := await self._out.get()) is not None:
+                if isinstance(item, Exception):
+                    raise item
+                yield item
+        finally:
+            reader.cancel()
+            if self._session is not None:
+                self._session.close()
+
+    async def _read(self, requests: AsyncIterator[lm_pb2.ConverseRequest]) -> None:
+        try:
+            async for request in requests:
+                if request.WhichOneof("command") == "close":
+                    break
+                await self._execute(request)
+            else:
+                await self._idle.wait()
+        except Exception as error:  # raised again by `run`, to the client
+            self._out.put_nowait(error)
+        else:
+            self._out.put_nowait(None)
+
+    async def _execute(self, request: lm_pb2.ConverseRequest) -> None:
+        command = request.WhichOneof("command")
+        if command is None:
+            raise InvalidInputError("the request holds no command that this service knows")
+        if self._session is None:
+            if command != "open":
+                raise WrongOrderError(f"the first command must be open, not {command}")
+            await self._open(request.open)
+            return
+        session = self._session
+        if command == "open":
+            raise WrongOrderError("the session is open already; one stream is one session")
+        if command == "append":
+            ids = self._ids(request.append, session)
+            length = await session.append(ids)
+            self._out.put_nowait(lm_pb2.ConverseResponse(appended=lm_pb2.Appended(tokens=ids, length=length)))
+        elif command == "generate":
+            await self._generate(request.generate, session)
+        elif command == "truncate":
+            length = await session.truncate(request.truncate.length)
+            self._out.put_nowait(lm_pb2.ConverseResponse(truncated=lm_pb2.Truncated(length=length)))
+        elif command == "cancel":
+            await session.cancel()
+
+    async def _open(self, command: lm_pb2.OpenSession) -> None:
+        session = await self._engine.open(list(command.tokens), self._on_event)
+        self._session = session
+        log.info("session opened", extra={"session_id": command.session_id, "tokens": len(command.tokens)})
+        self._out.put_nowait(lm_pb2.ConverseResponse(opened=lm_pb2.Opened(length=len(command.tokens))))
+
+    def _ids(self, append: lm_pb2.Append, session: Session) -> list[int]:
+        self._require_idle("append")
+        template, part = self._template, append.WhichOneof("part")
+        speaking = template.speech_is_open(session.tokens)
+        if part in ("system", "user_text") and speaking:
+            raise WrongOrderError(f"append of {part}: a user turn of speech is open; close it with end_of_speech")
+        ids = [] if session.tokens else list(template.prefix)
+        if part == "system":
+            return ids + template.system(append.system)
+        if part == "user_text":
+            return ids + template.user_text(append.user_text)
+        if part == "user_speech":
+            if not speaking:
+                ids += template.user_speech_head()
+            return ids + template.speech(append.user_speech.tokens)
+        if part == "end_of_speech":
+            if not speaking:
+                raise WrongOrderError("append of end_of_speech: no user turn of speech is open")
+            return template.end_of_speech()
+        raise InvalidInputError("append holds no part that this service knows")
+
+    async def _generate(self, command: lm_pb2.Generate, session: Session) -> None:
+        self._require_idle("generate")
+        if not session.tokens:
+            raise WrongOrderError("generate: the session is empty; append a prompt first")
+        if self._template.speech_is_open(session.tokens):
+            raise WrongOrderError("generate: a user turn of speech is open; close it with end_of_speech")
+        settings = _settings(command)
+        self._text = TextStream(self._template.text)
+        if settings.resume:
+            self._text.feed(self._template.open_answer(session.tokens) or [])
+        self._idle.clear()
+        await session.generate(settings)
+
+    def _require_idle(self, command: str) -> None:
+        if not self._idle.is_set():
+            raise WrongOrderError(f"{command} while an answer is being generated; cancel or truncate first")
+
+    def _on_event(self, event: Event) -> None:
+        if isinstance(event, Added):
+            response = lm_pb2.ConverseResponse(generated=self._generated(event))
+        elif isinstance(event, Finished):
+            self._idle.set()
+            response = lm_pb2.ConverseResponse(
+                finished=lm_pb2.Finished(reason=_REASONS[event.reason], length=event.length)
+            )
+        elif isinstance(event, Failed):
+            self._out.put_nowait(event.error)
+            return
+        self._out.put_nowait(response)
+
+    def _generated(self, event: Added) -> lm_pb2.Generated:
+        return lm_pb2.Generated(
+            tokens=event.tokens,
+            kind=_KINDS[event.kind],
+            text=self._text.feed(event.tokens) if event.kind is Kind.TEXT else "",
+            speech=self._template.codes(event.tokens) if event.kind is Kind.SPEECH else (),
+            length=event.length,
+        )
+
+
+def _settings(command: lm_pb2.Generate) -> GenerationSettings:
+    if not (math.isfinite(command.temperature) and 0 <= command.temperature <= _MAX_TEMPERATURE):
+        raise InvalidInputError(f"temperature {command.temperature} is out of range; allowed are 0 to 10")
+    if not 0 <= command.top_p <= 1:
+        raise InvalidInputError(f"top_p {command.top_p} is out of range; allowed are 0 to 1")
+    return GenerationSettings(
+        temperature=command.temperature,
+        top_p=command.top_p or 1.0,
+        seed=command.seed,
+        max_new_tokens=command.max_new_tokens or DEFAULT_MAX_NEW_TOKENS,
+        say=command.say,
+        resume=command.resume,
+    )

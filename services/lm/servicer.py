@@ -1,0 +1,51 @@
+"""The wire side of VoiceLM: protos/trunkline/v1/lm.proto is the contract."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+
+from services.common.grpc_server import Slots
+from services.lm.conversation import Conversation
+from services.lm.engine import Engine
+from services.lm.prompt import ChatTemplate
+from trunkline.v1 import lm_pb2, lm_pb2_grpc
+
+SERVICE = "trunkline.v1.VoiceLM"
+
+
+class VoiceLMServicer(lm_pb2_grpc.VoiceLMServicer):
+    """One conversation per stream, as many as there are slots."""
+
+    def __init__(self, engine: Engine, template: ChatTemplate, slots: Slots, revision: str) -> None:
+        self._engine = engine
+        self._template = template
+        self._slots = slots
+        self._revision = revision
+
+    async def Info(  # noqa: N802
+        self, request: lm_pb2.VoiceLMInfoRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> lm_pb2.VoiceLMInfoResponse:
+        """Limits of this replica."""
+        vocabulary = self._template.vocabulary
+        return lm_pb2.VoiceLMInfoResponse(
+            vocab_size=vocabulary.size,
+            speech_token_offset=vocabulary.speech_offset,
+            codebook_size=vocabulary.codebook_size,
+            context_length=self._engine.context_length,
+            text_block=self._template.text_block,
+            speech_block=self._template.speech_block,
+            capacity=self._slots.capacity,
+            active=self._slots.active,
+            model_revision=self._revision,
+        )
+
+    async def Converse(  # noqa: N802
+        self,
+        request_iterator: AsyncIterator[lm_pb2.ConverseRequest],
+        context: grpc.aio.ServicerContext[Any, Any],
+    ) -> AsyncIterator[lm_pb2.ConverseResponse]:
+        """One session, from open to the end of the stream."""
+        with self._slots.take():
+            async for response in Conversation(self._engine, self._template).run(request_iterator):
+                yield response

@@ -1,0 +1,147 @@
+"""The engine over torch: one thread owns model and sessions; commands reach it through a queue, between steps."""
+
+import asyncio
+import contextlib
+import logging
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from services.common.errors import DrainingError
+from services.lm.engine import Emit, Event, GenerationSettings
+from services.lm.torch_engine.scheduler import Scheduler, SessionState
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class TorchEngine:
+    """Implements `services.lm.engine.Engine`. Commands of one session are executed in the order of their calls."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
+        self._commands: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._stopped = False
+        self._thread = threading.Thread(target=self._run, name="lm-engine", daemon=True)
+        self._thread.start()
+
+    @property
+    def context_length(self) -> int:
+        """Tokens of the longest session."""
+        return self._scheduler.context_length
+
+    async def open(self, tokens: Sequence[int], emit: Emit) -> "TorchSession":
+        """See `Engine.open`."""
+        loop = asyncio.get_running_loop()
+
+        def emit_on_loop(event: Event) -> None:
+            _call_soon(loop, lambda: emit(event))
+
+        opening = self.call(lambda: self._scheduler.open(tokens, emit_on_loop))
+        try:
+            state = await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(self._close_orphan)
+            raise
+        return TorchSession(self, self._scheduler, state)
+
+    def stop(self) -> None:
+        """Ends the thread after the present step."""
+        self._stopped = True
+        self._commands.put(None)
+        self._thread.join()
+
+    def call(self, command: Callable[[], T]) -> asyncio.Future[T]:
+        """Runs `command` on the engine's thread, between steps; the future gives its outcome.
+
+        Raises:
+            DrainingError: the engine has stopped.
+        """
+        if self._stopped:
+            raise DrainingError("the language model has stopped")
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+
+        def settle(result: T | None, error: Exception | None) -> None:
+            if future.cancelled():
+                return
+            if error is not None:
+                future.set_exception(error)
+            else:
+                future.set_result(result)  # type: ignore[arg-type]
+
+        def execute() -> None:
+            try:
+                result = command()
+            except Exception as error:  # goes to the caller, who awaits it
+                _call_soon(loop, lambda error=error: settle(None, error))  # type: ignore[misc]
+            else:
+                _call_soon(loop, lambda: settle(result, None))
+
+        self._commands.put(execute)
+        return future
+
+    def post(self, command: Callable[[], None]) -> None:
+        """Runs `command` on the engine's thread; nobody waits for it."""
+        self._commands.put(command)
+
+    def _close_orphan(self, opening: "asyncio.Future[SessionState]") -> None:
+        if not opening.cancelled() and opening.exception() is None:
+            state = opening.result()
+            self.post(lambda: self._scheduler.close(state))
+
+    def _run(self) -> None:
+        while True:
+            command: Callable[[], None] | None
+            try:
+                command = self._commands.get(block=not self._scheduler.has_work)
+            except queue.Empty:
+                try:
+                    self._scheduler.step()
+                except Exception:  # its sessions have been told; the others go on
+                    log.exception("a step of the language model failed")
+                continue
+            if command is None:
+                return
+            command()
+
+
+class TorchSession:
+    """Implements `services.lm.engine.Session`."""
+
+    def __init__(self, engine: TorchEngine, scheduler: Scheduler, state: SessionState) -> None:
+        self._engine = engine
+        self._scheduler = scheduler
+        self._state = state
+
+    @property
+    def tokens(self) -> Sequence[int]:
+        """All ids of the session; stable while nothing is being generated."""
+        return self._state.tokens
+
+    async def append(self, tokens: Sequence[int]) -> int:
+        """See `Session.append`."""
+        return await self._engine.call(lambda: self._scheduler.append(self._state, tokens))
+
+    async def generate(self, settings: GenerationSettings) -> None:
+        """See `Session.generate`."""
+        await self._engine.call(lambda: self._scheduler.generate(self._state, settings))
+
+    async def truncate(self, length: int) -> int:
+        """See `Session.truncate`."""
+        return await self._engine.call(lambda: self._scheduler.truncate(self._state, length))
+
+    async def cancel(self) -> None:
+        """See `Session.cancel`."""
+        await self._engine.call(lambda: self._scheduler.cancel(self._state))
+
+    def close(self) -> None:
+        """See `Session.close`."""
+        self._engine.post(lambda: self._scheduler.close(self._state))
+
+
+def _call_soon(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody waits any more
+        loop.call_soon_threadsafe(callback)
