@@ -24,17 +24,17 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15trunkline/v1/lm.proto\x12\x0ctrunkline.v1\"\x14\n\x12VoiceLMInfoRequest\"\xd9\x01\n\x13VoiceLMInfoResponse\x12\x12\n\nvocab_size\x18\x01 \x01(\r\x12\x1b\n\x13speech_token_offset\x18\x02 \x01(\r\x12\x15\n\rcodebook_size\x18\x03 \x01(\r\x12\x16\n\x0e\x63ontext_length\x18\x04 \x01(\r\x12\x12\n\ntext_block\x18\x05 \x01(\r\x12\x14\n\x0cspeech_block\x18\x06 \x01(\r\x12\x10\n\x08\x63\x61pacity\x18\x07 \x01(\r\x12\x0e\n\x06\x61\x63tive\x18\x08 \x01(\r\x12\x16\n\x0emodel_revision\x18\t \x01(\t\"\xa6\x02\n\x0f\x43onverseRequest\x12)\n\x04open\x18\x01 \x01(\x0b\x32\x19.trunkline.v1.OpenSessionH\x00\x12&\n\x06\x61ppend\x18\x02 \x01(\x0b\x32\x14.trunkline.v1.AppendH\x00\x12*\n\x08generate\x18\x03 \x01(\x0b\x32\x16.trunkline.v1.GenerateH\x00\x12*\n\x08truncate\x18\x04 \x01(\x0b\x32\x16.trunkline.v1.TruncateH\x00\x12\x30\n\x06\x63\x61ncel\x18\x05 \x01(\x0b\x32\x1e.trunkline.v1.CancelGenerationH\x00\x12+\n\x05\x63lose\x18\x06 \x01(\x0b\x32\x1a.trunkline.v1.CloseSessionH\x00\x42\t\n\x07\x63ommand\"1\n\x0bOpenSession\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06tokens\x18\x02 \x03(\r\"\x9e\x01\n\x06\x41ppend\x12\x10\n\x06system\x18\x01 \x01(\tH\x00\x12\x13\n\tuser_text\x18\x02 \x01(\tH\x00\x12\x31\n\x0buser_speech\x18\x03 \x01(\x0b\x32\x1a.trunkline.v1.SpeechTokensH\x00\x12\x32\n\rend_of_speech\x18\x04 \x01(\x0b\x32\x19.trunkline.v1.EndOfSpeechH\x00\x42\x06\n\x04part\"\x1e\n\x0cSpeechTokens\x12\x0e\n\x06tokens\x18\x01 \x03(\r\"\r\n\x0b\x45ndOfSpeech\"a\n\x08Generate\x12\x13\n\x0btemperature\x18\x01 \x01(\x02\x12\r\n\x05top_p\x18\x02 \x01(\x02\x12\x0c\n\x04seed\x18\x03 \x01(\x04\x12\x16\n\x0emax_new_tokens\x18\x04 \x01(\r\x12\x0b\n\x03say\x18\x05 \x01(\t\"\x1a\n\x08Truncate\x12\x0e\n\x06length\x18\x01 \x01(\r\"\x12\n\x10\x43\x61ncelGeneration\"\x0e\n\x0c\x43loseSession\"\xf7\x01\n\x10\x43onverseResponse\x12&\n\x06opened\x18\x01 \x01(\x0b\x32\x14.trunkline.v1.OpenedH\x00\x12*\n\x08\x61ppended\x18\x02 \x01(\x0b\x32\x16.trunkline.v1.AppendedH\x00\x12,\n\tgenerated\x18\x03 \x01(\x0b\x32\x17.trunkline.v1.GeneratedH\x00\x12*\n\x08\x66inished\x18\x04 \x01(\x0b\x32\x16.trunkline.v1.FinishedH\x00\x12,\n\ttruncated\x18\x05 \x01(\x0b\x32\x17.trunkline.v1.TruncatedH\x00\x42\x07\n\x05\x65vent\"\x18\n\x06Opened\x12\x0e\n\x06length\x18\x01 \x01(\r\"*\n\x08\x41ppended\x12\x0e\n\x06tokens\x18\x01 \x03(\r\x12\x0e\n\x06length\x18\x02 \x01(\r\"p\n\tGenerated\x12\x0e\n\x06tokens\x18\x01 \x03(\r\x12%\n\x04kind\x18\x02 \x01(\x0e\x32\x17.trunkline.v1.TokenKind\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x0e\n\x06speech\x18\x04 \x03(\r\x12\x0e\n\x06length\x18\x05 \x01(\r\"F\n\x08\x46inished\x12*\n\x06reason\x18\x01 \x01(\x0e\x32\x1a.trunkline.v1.FinishReason\x12\x0e\n\x06length\x18\x02 \x01(\r\"\x1b\n\tTruncated\x12\x0e\n\x06length\x18\x01 \x01(\r*k\n\tTokenKind\x12\x1a\n\x16TOKEN_KIND_UNSPECIFIED\x10\x00\x12\x13\n\x0fTOKEN_KIND_TEXT\x10\x01\x12\x15\n\x11TOKEN_KIND_SPEECH\x10\x02\x12\x16\n\x12TOKEN_KIND_CONTROL\x10\x03*\xa7\x01\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x46INISH_REASON_END_OF_TURN\x10\x01\x12\x1c\n\x18\x46INISH_REASON_MAX_TOKENS\x10\x02\x12\x1b\n\x17\x46INISH_REASON_CANCELLED\x10\x03\x12\x1e\n\x1a\x46INISH_REASON_CONTEXT_FULL\x10\x04\x32\xa5\x01\n\x07VoiceLM\x12K\n\x04Info\x12 .trunkline.v1.VoiceLMInfoRequest\x1a!.trunkline.v1.VoiceLMInfoResponse\x12M\n\x08\x43onverse\x12\x1d.trunkline.v1.ConverseRequest\x1a\x1e.trunkline.v1.ConverseResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15trunkline/v1/lm.proto\x12\x0ctrunkline.v1\"\x14\n\x12VoiceLMInfoRequest\"\xd9\x01\n\x13VoiceLMInfoResponse\x12\x12\n\nvocab_size\x18\x01 \x01(\r\x12\x1b\n\x13speech_token_offset\x18\x02 \x01(\r\x12\x15\n\rcodebook_size\x18\x03 \x01(\r\x12\x16\n\x0e\x63ontext_length\x18\x04 \x01(\r\x12\x12\n\ntext_block\x18\x05 \x01(\r\x12\x14\n\x0cspeech_block\x18\x06 \x01(\r\x12\x10\n\x08\x63\x61pacity\x18\x07 \x01(\r\x12\x0e\n\x06\x61\x63tive\x18\x08 \x01(\r\x12\x16\n\x0emodel_revision\x18\t \x01(\t\"\xa6\x02\n\x0f\x43onverseRequest\x12)\n\x04open\x18\x01 \x01(\x0b\x32\x19.trunkline.v1.OpenSessionH\x00\x12&\n\x06\x61ppend\x18\x02 \x01(\x0b\x32\x14.trunkline.v1.AppendH\x00\x12*\n\x08generate\x18\x03 \x01(\x0b\x32\x16.trunkline.v1.GenerateH\x00\x12*\n\x08truncate\x18\x04 \x01(\x0b\x32\x16.trunkline.v1.TruncateH\x00\x12\x30\n\x06\x63\x61ncel\x18\x05 \x01(\x0b\x32\x1e.trunkline.v1.CancelGenerationH\x00\x12+\n\x05\x63lose\x18\x06 \x01(\x0b\x32\x1a.trunkline.v1.CloseSessionH\x00\x42\t\n\x07\x63ommand\"1\n\x0bOpenSession\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06tokens\x18\x02 \x03(\r\"\x9e\x01\n\x06\x41ppend\x12\x10\n\x06system\x18\x01 \x01(\tH\x00\x12\x13\n\tuser_text\x18\x02 \x01(\tH\x00\x12\x31\n\x0buser_speech\x18\x03 \x01(\x0b\x32\x1a.trunkline.v1.SpeechTokensH\x00\x12\x32\n\rend_of_speech\x18\x04 \x01(\x0b\x32\x19.trunkline.v1.EndOfSpeechH\x00\x42\x06\n\x04part\"\x1e\n\x0cSpeechTokens\x12\x0e\n\x06tokens\x18\x01 \x03(\r\"\r\n\x0b\x45ndOfSpeech\"q\n\x08Generate\x12\x13\n\x0btemperature\x18\x01 \x01(\x02\x12\r\n\x05top_p\x18\x02 \x01(\x02\x12\x0c\n\x04seed\x18\x03 \x01(\x04\x12\x16\n\x0emax_new_tokens\x18\x04 \x01(\r\x12\x0b\n\x03say\x18\x05 \x01(\t\x12\x0e\n\x06resume\x18\x06 \x01(\x08\"\x1a\n\x08Truncate\x12\x0e\n\x06length\x18\x01 \x01(\r\"\x12\n\x10\x43\x61ncelGeneration\"\x0e\n\x0c\x43loseSession\"\xf7\x01\n\x10\x43onverseResponse\x12&\n\x06opened\x18\x01 \x01(\x0b\x32\x14.trunkline.v1.OpenedH\x00\x12*\n\x08\x61ppended\x18\x02 \x01(\x0b\x32\x16.trunkline.v1.AppendedH\x00\x12,\n\tgenerated\x18\x03 \x01(\x0b\x32\x17.trunkline.v1.GeneratedH\x00\x12*\n\x08\x66inished\x18\x04 \x01(\x0b\x32\x16.trunkline.v1.FinishedH\x00\x12,\n\ttruncated\x18\x05 \x01(\x0b\x32\x17.trunkline.v1.TruncatedH\x00\x42\x07\n\x05\x65vent\"\x18\n\x06Opened\x12\x0e\n\x06length\x18\x01 \x01(\r\"*\n\x08\x41ppended\x12\x0e\n\x06tokens\x18\x01 \x03(\r\x12\x0e\n\x06length\x18\x02 \x01(\r\"p\n\tGenerated\x12\x0e\n\x06tokens\x18\x01 \x03(\r\x12%\n\x04kind\x18\x02 \x01(\x0e\x32\x17.trunkline.v1.TokenKind\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x0e\n\x06speech\x18\x04 \x03(\r\x12\x0e\n\x06length\x18\x05 \x01(\r\"F\n\x08\x46inished\x12*\n\x06reason\x18\x01 \x01(\x0e\x32\x1a.trunkline.v1.FinishReason\x12\x0e\n\x06length\x18\x02 \x01(\r\"\x1b\n\tTruncated\x12\x0e\n\x06length\x18\x01 \x01(\r*k\n\tTokenKind\x12\x1a\n\x16TOKEN_KIND_UNSPECIFIED\x10\x00\x12\x13\n\x0fTOKEN_KIND_TEXT\x10\x01\x12\x15\n\x11TOKEN_KIND_SPEECH\x10\x02\x12\x16\n\x12TOKEN_KIND_CONTROL\x10\x03*\xa7\x01\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x46INISH_REASON_END_OF_TURN\x10\x01\x12\x1c\n\x18\x46INISH_REASON_MAX_TOKENS\x10\x02\x12\x1b\n\x17\x46INISH_REASON_CANCELLED\x10\x03\x12\x1e\n\x1a\x46INISH_REASON_CONTEXT_FULL\x10\x04\x32\xa5\x01\n\x07VoiceLM\x12K\n\x04Info\x12 .trunkline.v1.VoiceLMInfoRequest\x1a!.trunkline.v1.VoiceLMInfoResponse\x12M\n\x08\x43onverse\x12\x1d.trunkline.v1.ConverseRequest\x1a\x1e.trunkline.v1.ConverseResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'trunkline.v1.lm_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TOKENKIND']._serialized_start=1535
-  _globals['_TOKENKIND']._serialized_end=1642
-  _globals['_FINISHREASON']._serialized_start=1645
-  _globals['_FINISHREASON']._serialized_end=1812
+  _globals['_TOKENKIND']._serialized_start=1551
+  _globals['_TOKENKIND']._serialized_end=1658
+  _globals['_FINISHREASON']._serialized_start=1661
+  _globals['_FINISHREASON']._serialized_end=1828
   _globals['_VOICELMINFOREQUEST']._serialized_start=39
   _globals['_VOICELMINFOREQUEST']._serialized_end=59
   _globals['_VOICELMINFORESPONSE']._serialized_start=62
@@ -50,25 +50,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ENDOFSPEECH']._serialized_start=822
   _globals['_ENDOFSPEECH']._serialized_end=835
   _globals['_GENERATE']._serialized_start=837
-  _globals['_GENERATE']._serialized_end=934
-  _globals['_TRUNCATE']._serialized_start=936
-  _globals['_TRUNCATE']._serialized_end=962
-  _globals['_CANCELGENERATION']._serialized_start=964
-  _globals['_CANCELGENERATION']._serialized_end=982
-  _globals['_CLOSESESSION']._serialized_start=984
-  _globals['_CLOSESESSION']._serialized_end=998
-  _globals['_CONVERSERESPONSE']._serialized_start=1001
-  _globals['_CONVERSERESPONSE']._serialized_end=1248
-  _globals['_OPENED']._serialized_start=1250
-  _globals['_OPENED']._serialized_end=1274
-  _globals['_APPENDED']._serialized_start=1276
-  _globals['_APPENDED']._serialized_end=1318
-  _globals['_GENERATED']._serialized_start=1320
-  _globals['_GENERATED']._serialized_end=1432
-  _globals['_FINISHED']._serialized_start=1434
-  _globals['_FINISHED']._serialized_end=1504
-  _globals['_TRUNCATED']._serialized_start=1506
-  _globals['_TRUNCATED']._serialized_end=1533
-  _globals['_VOICELM']._serialized_start=1815
-  _globals['_VOICELM']._serialized_end=1980
+  _globals['_GENERATE']._serialized_end=950
+  _globals['_TRUNCATE']._serialized_start=952
+  _globals['_TRUNCATE']._serialized_end=978
+  _globals['_CANCELGENERATION']._serialized_start=980
+  _globals['_CANCELGENERATION']._serialized_end=998
+  _globals['_CLOSESESSION']._serialized_start=1000
+  _globals['_CLOSESESSION']._serialized_end=1014
+  _globals['_CONVERSERESPONSE']._serialized_start=1017
+  _globals['_CONVERSERESPONSE']._serialized_end=1264
+  _globals['_OPENED']._serialized_start=1266
+  _globals['_OPENED']._serialized_end=1290
+  _globals['_APPENDED']._serialized_start=1292
+  _globals['_APPENDED']._serialized_end=1334
+  _globals['_GENERATED']._serialized_start=1336
+  _globals['_GENERATED']._serialized_end=1448
+  _globals['_FINISHED']._serialized_start=1450
+  _globals['_FINISHED']._serialized_end=1520
+  _globals['_TRUNCATED']._serialized_start=1522
+  _globals['_TRUNCATED']._serialized_end=1549
+  _globals['_VOICELM']._serialized_start=1831
+  _globals['_VOICELM']._serialized_end=1996
 # @@protoc_insertion_point(module_scope)

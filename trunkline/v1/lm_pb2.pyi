@@ -278,6 +278,7 @@ class Generate(_message.Message):
     SEED_FIELD_NUMBER: _builtins.int
     MAX_NEW_TOKENS_FIELD_NUMBER: _builtins.int
     SAY_FIELD_NUMBER: _builtins.int
+    RESUME_FIELD_NUMBER: _builtins.int
     temperature: _builtins.float
     """0 is greedy."""
     top_p: _builtins.float
@@ -288,6 +289,10 @@ class Generate(_message.Message):
     """0 is the model's default of 2000."""
     say: _builtins.str
     """When set, the answer's text is this text, and only its speech is generated: a greeting, an announcement."""
+    resume: _builtins.bool
+    """Goes on with the answer that the session ends in, instead of opening a new one: when another replica takes over in
+    mid-answer, or after a truncation within it. With the same seed (and `say`) the answer is the one it would have been.
+    """
     def __init__(
         self,
         *,
@@ -296,10 +301,11 @@ class Generate(_message.Message):
         seed: _builtins.int = ...,
         max_new_tokens: _builtins.int = ...,
         say: _builtins.str = ...,
+        resume: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_new_tokens", b"max_new_tokens", "say", b"say", "seed", b"seed", "temperature", b"temperature", "top_p", b"top_p"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_new_tokens", b"max_new_tokens", "resume", b"resume", "say", b"say", "seed", b"seed", "temperature", b"temperature", "top_p", b"top_p"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
