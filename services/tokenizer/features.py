@@ -32,6 +32,11 @@ class FeatureConfig:
     bins: int
     log_mel_max: float | None
 
+    @property
+    def half(self) -> int:
+        """Samples of a window on either side of its centre."""
+        return self.n_fft // 2
+
     @classmethod
     def from_released(cls, config: Mapping[str, Any]) -> "FeatureConfig":
         """Reads a `preprocessor_config.json`; `log_mel_max` is this project's own, optional key.
@@ -43,6 +48,10 @@ class FeatureConfig:
             value = config.get(key)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"{key} must be a positive whole number, is {value!r}")
+        if config["n_fft"] % 2 or config["n_fft"] < 2 * config["hop_length"]:
+            raise ValueError(
+                f"n_fft {config['n_fft']} must be even and at least twice hop_length {config['hop_length']}"
+            )
         level = config.get("log_mel_max")
         if level is not None and (isinstance(level, bool) or not isinstance(level, int | float)):
             raise ValueError(f"log_mel_max must be a number, is {level!r}")
@@ -86,18 +95,25 @@ class LogMel(nn.Module):
         lengths = torch.tensor([-(-clip.shape[0] // self.config.hop) for clip in clips], device=batch.device)
         return batch, lengths
 
-    def frame(self, samples: Tensor) -> Tensor:
-        """Windows of a whole clip: centred, with both ends reflected, the last one left out as Whisper does.
+    def frame(self, samples: Tensor, *, first: bool = True, last: bool = True) -> Tensor:
+        """Windows of a clip or of a part of one.
+
+        A clip's ends are reflected, as a centred transform does, and the window around its very end is left out, as
+        Whisper does. A part from the middle brings half a window of what lies before its first frame's centre and
+        half a window from its last frame's centre on.
 
         Args:
-            samples: (samples,), more than half a window and a multiple of the hop.
+            samples: (samples,); at an end of the clip more than half a window.
+            first: the part begins the clip.
+            last: the part ends the clip; the clip is then a multiple of the hop long.
 
         Returns:
             (frames, n_fft), not yet windowed.
         """
-        half = self.config.n_fft // 2
-        padded = F.pad(samples[None], (half, half), mode="reflect")[0]
-        return padded.unfold(0, self.config.n_fft, self.config.hop)[:-1]
+        half = self.config.half
+        padded = F.pad(samples[None], (half if first else 0, half if last else 0), mode="reflect")[0]
+        frames = padded.unfold(0, self.config.n_fft, self.config.hop)
+        return frames[:-1] if last else frames
 
     def log_power(self, frames: Tensor) -> Tensor:
         """Log10 of the mel power, (bins, frames), of windows (frames, n_fft)."""

@@ -208,7 +208,7 @@ class WhisperVQEncoder(nn.Module):
         valid = -(-length // CONV_STRIDE)
         mask = None
         if valid < x.shape[1]:
-            mask = torch.arange(state.frames + x.shape[1], device=x.device) < state.frames + valid
+            mask = (torch.arange(end, device=x.device) < state.frames + valid)[None, None, None]
         caches: list[LayerCache] = []
         for index, layer in enumerate(self.layers):
             x, cache = layer(x, mask, state.layers[index] if state.layers else None)

@@ -45,6 +45,11 @@ class Checkpoint:
         """Samples of one token."""
         return self.encoder.config.pooling * CONV_STRIDE * self.log_mel.config.hop
 
+    @property
+    def piece_samples(self) -> int:
+        """Samples after which positions start anew: longer audio is cut there, as the released code cuts it at 30 s."""
+        return self.encoder.config.max_frames * CONV_STRIDE * self.log_mel.config.hop
+
 
 def load(directory: Path, device: str = "cpu") -> Checkpoint:
     """Loads the checkpoint in `directory`; stored float16 or bfloat16 is computed in float32.
