@@ -34,6 +34,12 @@ class Utterance:
         self._grew = asyncio.Event()
         self.codes: list[int] = []
         self._task = asyncio.create_task(self._run(), name=f"utterance-{call_id}")
+        self._task.add_done_callback(_retrieve)
+
+    @property
+    def failed(self) -> bool:
+        """The tokenizer gave up on it."""
+        return self._task.done() and not self._task.cancelled() and self._task.exception() is not None
 
     def feed(self, pcm: bytes) -> None:
         """Adds 16-bit mono PCM at the tokenizer's rate."""
@@ -95,3 +101,9 @@ class Utterance:
                 return
             else:
                 await self._grew.wait()
+
+
+def _retrieve(task: "asyncio.Task[None]") -> None:
+    """Marks a failure as seen: an utterance may be dropped before anyone asks for its end."""
+    if not task.cancelled():
+        task.exception()

@@ -39,6 +39,16 @@ class LmSession:
         self._failure: ModelError | None = None
         self.ids: list[int] = []
 
+    @property
+    def failed(self) -> bool:
+        """The stream is over; nothing more can be asked of this session."""
+        return self._failure is not None
+
+    @property
+    def settled(self) -> bool:
+        """Nothing is under way: `ids` is what the service holds."""
+        return not self._waiters and not self._generating
+
     async def open(self, ids: Iterable[int] = ()) -> None:
         """Opens the session, with the conversation so far.
 

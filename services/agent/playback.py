@@ -49,9 +49,9 @@ class Playback:
         self._complete = False
 
     @property
-    def started(self) -> bool:
-        """A packet has gone out."""
-        return self._sent > 0
+    def last_tokens(self) -> int:
+        """Speech tokens sounded once everything pushed so far has been heard."""
+        return self._marks[-1][1] if self._marks else 0
 
     def push(self, pcm: bytes, tokens_done: int) -> None:
         """Adds 16-bit PCM; once it has been heard, `tokens_done` speech tokens have been."""

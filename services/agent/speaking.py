@@ -20,6 +20,9 @@ class AnswerSink(Protocol):
     def text(self, piece: str) -> None:
         """Text as it is generated."""
 
+    def text_complete(self) -> None:
+        """No more text follows."""
+
     def stage(self, name: str) -> None:
         """A stage of the waterfall was reached."""
 
@@ -78,6 +81,7 @@ class Speaker:
                 self._sink.stage("first_speech_token")
                 self._codes += generated.speech
                 self._grew.set()
+        self._sink.text_complete()
         self._ended = True
         self._grew.set()
 

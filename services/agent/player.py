@@ -1,0 +1,114 @@
+"""Plays one answer: resamples the decoder's PCM to the leg's rate and sends its packets on the clock."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import numpy as np
+import soxr
+
+from services.agent.legs.base import PACKET_MS
+from services.agent.playback import Heard, Playback
+
+LEAD_MS = 60  # packets run this far ahead of the clock: a stop is heard within it
+
+
+@dataclass(frozen=True)
+class Media:
+    """Where packets go once the leg is answered.
+
+    Attributes:
+        rate: of the packets' PCM, hertz.
+        send: hands one packet to the transport.
+    """
+
+    rate: int
+    send: Callable[[bytes], Awaitable[None]]
+
+
+class Player:
+    """One answer on its way out. PCM may be pushed before there is a leg to play it on."""
+
+    def __init__(self, pcm_rate: int, clock: Callable[[], float], on_first_packet: Callable[[], None]) -> None:
+        self._pcm_rate = pcm_rate
+        self._clock = clock
+        self._on_first_packet = on_first_packet
+        self._early: list[tuple[bytes, int]] = []
+        self._playback: Playback | None = None
+        self._resampler: soxr.ResampleStream | None = None
+        self._complete = False
+        self._changed = asyncio.Event()
+        self._heard: Heard | None = None
+        self._first_sent = False
+
+    @property
+    def audible(self) -> bool:
+        """A packet has gone out, and it was not stopped."""
+        return self._heard is None and self._first_sent
+
+    def push(self, pcm: bytes, tokens_done: int) -> None:
+        """Adds 16-bit PCM at the decoder's rate."""
+        if self._playback is None:
+            self._early.append((pcm, tokens_done))
+        elif self._heard is None:
+            self._playback.push(self._resample(pcm), tokens_done)
+        self._changed.set()
+
+    def complete(self) -> None:
+        """No more PCM follows."""
+        self._complete = True
+        if self._playback is not None and self._heard is None:
+            self._finish(self._playback)
+        self._changed.set()
+
+    def stop(self) -> Heard:
+        """Sends nothing more and tells what was heard. Idempotent."""
+        if self._heard is None:
+            self._heard = self._playback.stop(self._clock()) if self._playback is not None else Heard(0, 0)
+        self._changed.set()
+        return self._heard
+
+    async def run(self, media: Media) -> None:
+        """Sends packets until all is heard or it is stopped."""
+        playback = self._playback = Playback(media.rate, PACKET_MS, LEAD_MS)
+        self._resampler = soxr.ResampleStream(self._pcm_rate, media.rate, 1, dtype="int16")
+        for pcm, tokens_done in self._early:
+            playback.push(self._resample(pcm), tokens_done)
+        self._early.clear()
+        if self._complete:
+            self._finish(playback)
+        while self._heard is None:
+            self._changed.clear()
+            now = self._clock()
+            for packet in playback.due(now):
+                await media.send(packet)
+                if not self._first_sent:
+                    self._first_sent = True
+                    self._on_first_packet()
+                if self._heard is not None:
+                    return
+            if playback.finished(self._clock()):
+                return
+            wait = playback.wait_s(self._clock())
+            if wait is None and self._complete:
+                wait = playback.remaining_s(self._clock()) + 0.001
+            await _event_or_timeout(self._changed, wait)
+
+    def _finish(self, playback: Playback) -> None:
+        tail = self._resample(b"", last=True)
+        if tail:
+            playback.push(tail, playback.last_tokens)
+        playback.complete()
+
+    def _resample(self, pcm: bytes, last: bool = False) -> bytes:
+        assert self._resampler is not None
+        samples = self._resampler.resample_chunk(np.frombuffer(pcm, dtype=np.int16), last=last)
+        return bytes(np.asarray(samples, dtype=np.int16).tobytes())
+
+
+async def _event_or_timeout(event: asyncio.Event, seconds: float | None) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        pass

@@ -1,0 +1,188 @@
+"""The two pipecat processors between a leg's input and its output: turn-taking, then speech."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pipecat.frames.frames import (
+    BotStartedSpeakingFrame,
+    BotStoppedSpeakingFrame,
+    CancelFrame,
+    EndFrame,
+    Frame,
+    InputAudioRawFrame,
+    InputDTMFFrame,
+    OutputAudioRawFrame,
+    OutputTransportMessageUrgentFrame,
+    StartFrame,
+    SystemFrame,
+)
+from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
+
+from services.agent.legs.base import INPUT_RATE
+from services.agent.player import Media
+from services.agent.speech import Speech
+from services.agent.turns import EventKind, TurnEvent, TurnMachine, TurnSettings
+from services.agent.voice_activity import END_OF_TURN_BYTES, WINDOW_BYTES, EndOfTurn, VoiceActivity
+
+PRE_ROLL_S = 0.4  # audio before the first window that sounded like speech: soft first sounds
+HISTORY_BYTES = 4 * INPUT_RATE * 2
+IDLE_CHECK_S = 0.25
+BYTES_PER_S = INPUT_RATE * 2
+
+
+@dataclass
+class CallerTurnStarted(SystemFrame):  # type: ignore[misc]  # pipecat is not followed by mypy
+    """The caller has the floor; `audio` is their speech so far with a pre-roll."""
+
+    audio: bytes = b""
+    barged_in: bool = False
+
+
+@dataclass
+class CallerTurnAudio(SystemFrame):  # type: ignore[misc]
+    """More of the turn's audio."""
+
+    audio: bytes = b""
+
+
+@dataclass
+class CallerTurnEnded(SystemFrame):  # type: ignore[misc]
+    """The turn is over; `dropped` when it was no speech. Times are of `time.monotonic`."""
+
+    speech_end: float = 0.0
+    decided: float = 0.0
+    dropped: bool = False
+
+
+class TurnProcessor(FrameProcessor):  # type: ignore[misc]
+    """Turns the caller's audio into turns. The audio itself goes no further."""
+
+    def __init__(self, settings: TurnSettings, may_barge_in: bool, ears: VoiceActivity, end_of_turn: EndOfTurn) -> None:
+        super().__init__()
+        self._machine = TurnMachine(settings, may_barge_in)
+        self._ears = ears
+        self._end_of_turn = end_of_turn
+        self._pending = bytearray()  # less than a window
+        self._history = bytearray()  # the latest audio, whole windows
+        self._turn_audio = bytearray()  # what the end-of-turn model will hear
+        self._questions: set[asyncio.Task[None]] = set()
+        self._idle_task: asyncio.Task[None] | None = None
+
+    async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
+        """Takes audio, and the bot's state from downstream; passes everything else on."""
+        await super().process_frame(frame, direction)
+        if isinstance(frame, InputAudioRawFrame):
+            await self._hear(frame.audio)
+            return
+        if isinstance(frame, BotStartedSpeakingFrame):
+            self._machine.bot_speaks(True)
+        elif isinstance(frame, BotStoppedSpeakingFrame):
+            self._machine.bot_speaks(False)
+        elif isinstance(frame, StartFrame):
+            self._idle_task = self.create_task(self._watch_idle())
+        elif isinstance(frame, EndFrame | CancelFrame):
+            await self._stop_tasks()
+        await self.push_frame(frame, direction)
+
+    async def cleanup(self) -> None:
+        """Frees what the processor holds."""
+        await self._stop_tasks()
+        await self._ears.close()
+        await super().cleanup()
+
+    async def _stop_tasks(self) -> None:
+        idle, self._idle_task = self._idle_task, None
+        if idle is not None:
+            await self.cancel_task(idle)
+        for question in tuple(self._questions):
+            await self.cancel_task(question)
+
+    async def _hear(self, audio: bytes) -> None:
+        self._pending += audio
+        while len(self._pending) >= WINDOW_BYTES:
+            window = bytes(self._pending[:WINDOW_BYTES])
+            del self._pending[:WINDOW_BYTES]
+            self._history += window
+            del self._history[:-HISTORY_BYTES]
+            was_open = self._machine.is_open
+            events = self._machine.window(time.monotonic(), self._ears.confidence(window))
+            if was_open:
+                self._turn_audio += window
+                del self._turn_audio[:-END_OF_TURN_BYTES]
+                await self.push_frame(CallerTurnAudio(audio=window))
+            await self._report(events)
+
+    async def _report(self, events: list[TurnEvent]) -> None:
+        for event in events:
+            if event.kind in (EventKind.OPENED, EventKind.BARGED_IN):
+                began = int((event.run_s + PRE_ROLL_S) * BYTES_PER_S) // 2 * 2
+                self._turn_audio = self._history[-began:]
+                barged_in = event.kind is EventKind.BARGED_IN
+                await self.push_frame(CallerTurnStarted(audio=bytes(self._turn_audio), barged_in=barged_in))
+            elif event.kind is EventKind.ASK:
+                question = self.create_task(self._ask(event.ask_id, bytes(self._turn_audio)))
+                self._questions.add(question)
+                question.add_done_callback(self._questions.discard)
+            else:
+                dropped = event.kind is EventKind.DROPPED
+                await self.push_frame(CallerTurnEnded(speech_end=event.speech_end, decided=event.at, dropped=dropped))
+
+    async def _ask(self, ask_id: int, audio: bytes) -> None:
+        complete = await self._end_of_turn.complete(audio)
+        await self._report(self._machine.verdict(time.monotonic(), ask_id, complete))
+
+    async def _watch_idle(self) -> None:
+        while True:
+            await asyncio.sleep(IDLE_CHECK_S)
+            await self._report(self._machine.idle(time.monotonic()))
+
+
+class SpeechProcessor(FrameProcessor):  # type: ignore[misc]
+    """Joins a call's speech to its pipeline: turns in, packets and messages out.
+
+    Args:
+        output_rate: of the packets' PCM, hertz.
+        on_key: takes the keys that the caller presses.
+    """
+
+    def __init__(self, speech: Speech, output_rate: int, on_key: Callable[[str], None]) -> None:
+        super().__init__()
+        self._speech = speech
+        self._output_rate = output_rate
+        self._on_key = on_key
+
+    async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
+        """Acts on turns; passes everything else on."""
+        await super().process_frame(frame, direction)
+        if isinstance(frame, CallerTurnStarted):
+            if frame.barged_in:
+                self._speech.interrupt()
+                await self.broadcast_interruption()
+            self._speech.caller_started(frame.audio)
+        elif isinstance(frame, CallerTurnAudio):
+            self._speech.caller_audio(frame.audio)
+        elif isinstance(frame, CallerTurnEnded):
+            if frame.dropped:
+                self._speech.caller_dropped()
+            else:
+                self._speech.caller_ended(frame.speech_end, frame.decided)
+        elif isinstance(frame, InputDTMFFrame):
+            self._on_key(str(frame.button.value))
+        else:
+            await self.push_frame(frame, direction)
+            if isinstance(frame, StartFrame):
+                self._speech.connect(Media(self._output_rate, self._send))
+
+    async def bot_speaks(self, speaking: bool) -> None:
+        """Tells turn-taking upstream that the bot started or stopped being audible."""
+        frame = BotStartedSpeakingFrame() if speaking else BotStoppedSpeakingFrame()
+        await self.push_frame(frame, FrameDirection.UPSTREAM)
+
+    async def show(self, message: dict[str, object]) -> None:
+        """Sends a message to the caller's screen, where there is one."""
+        await self.push_frame(OutputTransportMessageUrgentFrame(message=message))
+
+    async def _send(self, packet: bytes) -> None:
+        await self.push_frame(OutputAudioRawFrame(audio=packet, sample_rate=self._output_rate, num_channels=1))

@@ -1,0 +1,418 @@
+"""One call's speech: the chain of tokenizer, LM and decoder, and who may use it now.
+
+One activity at a time holds the floor: a turn of the caller with the bot's answer to it, or an announcement. A new turn
+ends the activity before it; what the caller heard of the answer stays in the conversation, the rest is forgotten. The
+LM session is brought in line with the conversation at the start of each activity, so every interruption and failure
+takes the same road: decide what stays, then `_session_in_line`.
+"""
+
+import asyncio
+import logging
+import time
+import zlib
+from collections import deque
+from collections.abc import Awaitable, Callable
+
+from services.agent.conversation import Conversation, Entry
+from services.agent.events import BargeIn, Caption, Event, Speaking, TurnTimes
+from services.agent.listening import Utterance
+from services.agent.lm_session import LmSession, Sampling
+from services.agent.models import ModelError, ModelServices
+from services.agent.personas import Persona
+from services.agent.player import Media, Player
+from services.agent.speaking import Speaker
+from services.agent.waterfall import Waterfall
+from trunkline.v1 import lm_pb2
+
+log = logging.getLogger(__name__)
+
+ATTEMPTS = 2  # an answer of which nothing was heard is tried again, once
+UTTERANCE_TOKENS = 350  # a turn of 28 s
+INPUT_BYTES_PER_S = 32_000  # 16-bit mono at 16 kHz
+
+
+class CallerTurn:
+    """What the caller says in one turn, and how far it got."""
+
+    utterance: Utterance
+
+    def __init__(self, number: int, audio: bytearray) -> None:
+        self.number = number
+        self.audio = audio
+        self.ended = asyncio.Event()
+        self.waterfall = Waterfall(number, 0.0)
+        self.start = 0  # ids in the conversation before it
+        self.in_conversation = False
+        self.answered = False  # something of an answer was heard, or there will be none
+        self._session: LmSession | None = None
+        self._appends: list[asyncio.Future[lm_pb2.ConverseResponse]] = []
+
+    def attach(self, session: LmSession) -> None:
+        """From now on codes go into this session at once, those so far included."""
+        self._session, self._appends = session, []
+        if self.utterance.codes:
+            self.on_codes(self.utterance.codes)
+
+    def on_codes(self, codes: list[int]) -> None:
+        """Final codes of the utterance."""
+        if self._session is not None:
+            self._appends.append(self._session.append_speech(codes))
+
+    async def close(self, session: LmSession) -> list[int]:
+        """Closes the turn in the session; returns the exact ids of all of it."""
+        ids: list[int] = []
+        for future in [*self._appends, session.end_of_speech()]:
+            ids += await session.appended(future)
+        return ids
+
+
+class _AnswerInProgress:
+    """An answer being made and played; the sink of its `Speaker`."""
+
+    def __init__(self, speech: "Speech", turn: CallerTurn | None, number: int, session: LmSession) -> None:
+        self._speech = speech
+        self.turn = turn
+        self.number = number
+        self.player = Player(speech.models.limits.pcm_rate, speech.clock, self._first_packet)
+        self.speaker = Speaker(speech.models, session, self, speech.call_id, speech.persona.voice, speech.seed(number))
+
+    def text(self, piece: str) -> None:
+        self._speech.publish(Caption(self.number, piece, is_final=False))
+
+    def text_complete(self) -> None:
+        self._speech.publish(Caption(self.number, "", is_final=True))
+
+    def stage(self, name: str) -> None:
+        if self.turn is not None:
+            self.turn.waterfall.mark(name, self._speech.clock())
+
+    def pcm(self, pcm: bytes, tokens_done: int) -> None:
+        self.player.push(pcm, tokens_done)
+        self._speech.first_pcm.set()
+
+    def _first_packet(self) -> None:
+        self.stage("first_packet")
+        self._speech.publish(Speaking("bot", on=True))
+        if self.turn is not None:
+            self._speech.publish(TurnTimes(self.number, self.turn.waterfall.milliseconds()))
+
+
+class Speech:
+    """One call's speech.
+
+    Args:
+        record: takes each entry of the conversation, in order.
+        publish: takes events for watchers.
+        clock: wall clock of the call, seconds.
+    """
+
+    def __init__(
+        self,
+        call_id: str,
+        persona: Persona,
+        models: ModelServices,
+        record: Callable[[Entry], None],
+        publish: Callable[[Event], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.call_id = call_id
+        self.persona = persona
+        self.models = models
+        self.publish = publish
+        self.clock = clock
+        self.conversation = Conversation()
+        self.first_pcm = asyncio.Event()
+        self.failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._record = record
+        self._session: LmSession | None = None
+        self._media: asyncio.Future[Media] = asyncio.get_running_loop().create_future()
+        self._floor: asyncio.Task[None] | None = None
+        self._turn: CallerTurn | None = None
+        self._answer: _AnswerInProgress | None = None
+        self._says: deque[str] = deque()
+        self._turns = 0
+        self._greeting_failure: ModelError | None = None
+
+    def seed(self, turn: int) -> int:
+        """Of the random draws of a turn; the same call and turn give the same."""
+        return zlib.crc32(f"{self.call_id}/{turn}".encode())
+
+    async def prepare(self) -> None:
+        """Opens the LM session, and gets the greeting so far that it can be heard at once.
+
+        Raises:
+            ModelError: a service has no room, or fails: the call should not be answered.
+        """
+        session = await self._reopened()
+        ids = await session.appended(session.append_system(self.persona.system_prompt))
+        self._record(self.conversation.system(ids))
+        if not self.persona.greeting:
+            return
+        greeting = self._hold_floor(self._greet)
+        ready = asyncio.create_task(self.first_pcm.wait())
+        try:
+            await asyncio.wait({ready, greeting}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            ready.cancel()
+        if self._greeting_failure is not None:
+            raise self._greeting_failure
+
+    def connect(self, media: Media) -> None:
+        """The leg is answered: packets can flow."""
+        self._media.set_result(media)
+
+    def say(self, text: str) -> None:
+        """Has the bot say a text after what it is saying now."""
+        self._says.append(text)
+        if self._floor is None or self._floor.done():
+            self._hold_floor(self._nothing)
+
+    def interrupt(self) -> None:
+        """Stops what the bot says, within a packet. What was heard stays in the conversation."""
+        stopped = self._stop_answer()
+        if stopped is not None:
+            self.publish(stopped)
+
+    def caller_started(self, audio: bytes) -> None:
+        """The caller has the floor; `audio` begins a little before their first word (16-bit mono PCM at 16 kHz)."""
+        self.interrupt()
+        before = self._turn
+        carried = self._carried_over(before, len(audio)) if before is not None else bytearray()
+        self._turns += 1
+        turn = self._turn = CallerTurn(self._turns, carried + audio)
+        turn.utterance = self._utterance(turn)
+        self.publish(Speaking("caller", on=True))
+        self._hold_floor(lambda: self._converse(turn), before)
+
+    def caller_audio(self, audio: bytes) -> None:
+        """More of the turn."""
+        if self._turn is not None and not self._turn.ended.is_set():
+            self._turn.audio += audio
+            self._turn.utterance.feed(audio)
+
+    def caller_ended(self, speech_end: float, decided: float) -> None:
+        """The turn is complete: times are of the call's clock."""
+        turn = self._turn
+        if turn is None or turn.ended.is_set():
+            return
+        turn.waterfall = Waterfall(turn.number, speech_end)
+        turn.waterfall.mark("turn_decided", decided)
+        turn.ended.set()
+        self.publish(Speaking("caller", on=False))
+
+    def caller_dropped(self) -> None:
+        """It was no speech: the turn is forgotten."""
+        turn, self._turn = self._turn, None
+        if turn is not None and not turn.ended.is_set():
+            self.publish(Speaking("caller", on=False))
+            self._hold_floor(self._nothing, turn)
+
+    async def close(self) -> None:
+        """Stops everything; the conversation keeps what was heard."""
+        self._stop_answer()
+        floor, self._floor = self._floor, None
+        if floor is not None:
+            await _end(floor)
+        if self._turn is not None:
+            await self._turn.utterance.cancel()
+        if self._session is not None:
+            await self._session.close()
+        self._media.cancel()
+
+    def _carried_over(self, before: CallerTurn, more: int) -> bytearray:
+        """The audio of a turn that goes on, because nothing was heard of an answer to it; else none."""
+        longest = (self.models.limits.max_utterance_s - 5.0) * INPUT_BYTES_PER_S
+        if before.answered or len(before.audio) + more > longest:
+            return bytearray()
+        if before.in_conversation:
+            self._record(self.conversation.rewind(before.start, before.number))
+        return before.audio
+
+    def _utterance(self, turn: CallerTurn) -> Utterance:
+        utterance = Utterance(self.models.tokenizer, self.call_id, self.models.deadlines, turn.on_codes)
+        utterance.feed(bytes(turn.audio))
+        return utterance
+
+    def _hold_floor(
+        self, work: Callable[[], Awaitable[None]], leftover: CallerTurn | None = None
+    ) -> "asyncio.Task[None]":
+        previous = self._floor
+        self._floor = asyncio.create_task(self._have_floor(previous, leftover, work), name=f"floor-{self.call_id}")
+        return self._floor
+
+    async def _have_floor(
+        self,
+        previous: "asyncio.Task[None] | None",
+        leftover: CallerTurn | None,
+        work: Callable[[], Awaitable[None]],
+    ) -> None:
+        try:
+            if previous is not None:
+                await _end(previous)
+            if leftover is not None:
+                await leftover.utterance.cancel()
+            await work()
+            while self._says:
+                await self._announce(self._says.popleft())
+        except Exception:
+            log.exception("a call's speech broke", extra={"call_id": self.call_id})
+            self._give_up("internal failure")
+
+    async def _nothing(self) -> None:
+        """The floor is taken only to end what held it."""
+
+    async def _greet(self) -> None:
+        try:
+            await self._speak(self.persona.greeting)
+        except ModelError as error:
+            if self.first_pcm.is_set():
+                await self._announce(self.persona.apology)
+            else:
+                self._greeting_failure = error
+
+    async def _announce(self, text: str) -> None:
+        """Says a text; a call in which even that fails twice is over."""
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                await self._speak(text)
+                return
+            except ModelError as error:
+                self._note(error)
+                self._stop_answer()
+                if attempt == ATTEMPTS:
+                    self._give_up("speech services failed")
+
+    async def _speak(self, text: str) -> None:
+        await self._play(None, self._turns, await self._session_in_line(), text)
+
+    async def _converse(self, turn: CallerTurn) -> None:
+        """One turn of the caller, heard and answered."""
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                session = await self._session_in_line()
+                if turn.in_conversation or await self._hear(turn, session):
+                    await self._play(turn, turn.number, session)
+                turn.answered = True
+                return
+            except ModelError as error:
+                self._note(error)
+                self._stop_answer()
+                if turn.answered or attempt == ATTEMPTS:
+                    break
+                if turn.utterance.failed:
+                    turn.utterance = self._utterance(turn)
+        turn.answered = True
+        await self._announce(self.persona.apology)
+
+    async def _hear(self, turn: CallerTurn, session: LmSession) -> bool:
+        """Takes the turn into the session while it is spoken; False when there was nothing in it."""
+        turn.attach(session)
+        await turn.ended.wait()
+        codes = await turn.utterance.end()
+        turn.waterfall.mark("last_tokens", self.clock())
+        if not codes:
+            return False
+        ids = await turn.close(session)
+        turn.start = len(self.conversation.ids)
+        self._record(self.conversation.user(ids, turn.number))
+        turn.in_conversation = True
+        return True
+
+    async def _play(self, turn: CallerTurn | None, number: int, session: LmSession, say: str = "") -> None:
+        """Generates, synthesises and plays one answer, to its end."""
+        answer = self._answer = _AnswerInProgress(self, turn, number, session)
+        room = self.models.limits.context_length - len(session.ids)
+        sampling = Sampling(
+            self.persona.temperature, self.persona.top_p, min(self.persona.max_new_tokens, room), self.seed(number)
+        )
+        playing = asyncio.create_task(self._play_out(answer.player), name=f"player-{self.call_id}")
+        try:
+            await answer.speaker.run(sampling, say)
+            answer.player.complete()
+            await playing
+        finally:
+            playing.cancel()
+        if self._answer is not answer:
+            return  # interrupted in its last moment
+        self._answer = None
+        self._record(self.conversation.assistant(answer.speaker.answer, interrupted=False, turn=number))
+        if answer.player.audible:
+            self.publish(Speaking("bot", on=False))
+        elif turn is not None:
+            self.publish(TurnTimes(number, turn.waterfall.milliseconds()))
+
+    async def _play_out(self, player: Player) -> None:
+        await player.run(await asyncio.shield(self._media))
+
+    def _stop_answer(self) -> BargeIn | None:
+        """Ends an answer under way; the conversation keeps what was heard of it. None when nothing was audible."""
+        answer, self._answer = self._answer, None
+        if answer is None:
+            return None
+        audible = answer.player.audible
+        heard = answer.player.stop()
+        kept = answer.speaker.answer.cut(heard.tokens)
+        if kept.ids:
+            self._record(self.conversation.assistant(kept, interrupted=True, turn=answer.number))
+            if answer.turn is not None:
+                answer.turn.answered = True
+        if not audible:
+            return None
+        self.publish(Speaking("bot", on=False))
+        return BargeIn(answer.number, heard.tokens)
+
+    async def _session_in_line(self) -> LmSession:
+        """A session that holds exactly the conversation: the one at hand, cut back, or a new one."""
+        self._make_room()
+        ids = self.conversation.ids
+        session = self._session
+        if session is None or session.failed or session.ids[: len(ids)] != ids:
+            return await self._reopened()
+        if not session.settled or len(session.ids) > len(ids):
+            try:
+                await session.truncate(len(ids))
+            except ModelError as error:
+                self._note(error)
+                return await self._reopened()
+        return session
+
+    async def _reopened(self) -> LmSession:
+        stale, self._session = self._session, None
+        if stale is not None:
+            await stale.close()
+        session = LmSession(self.models.lm, self.call_id, self.models.deadlines)
+        await session.open(self.conversation.ids)
+        self._session = session
+        return session
+
+    def _make_room(self) -> None:
+        """Leaves out the oldest turns when a turn and its answer might not fit any more."""
+        context = self.models.limits.context_length
+        needed = min(UTTERANCE_TOKENS + self.persona.max_new_tokens, context // 2)
+        if len(self.conversation.ids) + needed > context:
+            entry = self.conversation.trim((context - needed) * 3 // 4, self._turns)
+            if entry is not None:
+                log.info("context trimmed", extra={"call_id": self.call_id, "length": entry.length})
+                self._record(entry)
+
+    def _note(self, error: ModelError) -> None:
+        log.warning(
+            "a model service failed", extra={"call_id": self.call_id, "stage": error.stage, "code": error.code.name}
+        )
+
+    def _give_up(self, reason: str) -> None:
+        if not self.failed.done():
+            self.failed.set_result(reason)
+
+
+async def _end(task: "asyncio.Task[None]") -> None:
+    """Cancels a task and waits until it is over, even when cancelled meanwhile: its clean-up meets no successor."""
+    task.cancel()
+    interrupted = False
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError:
+            interrupted = True
+    if interrupted:
+        raise asyncio.CancelledError
