@@ -1,0 +1,116 @@
+"""One phone call's media as the rest of the agent wants it: 16 kHz mono in, any rate out, keys pressed."""
+
+from collections import deque
+
+import numpy as np
+import numpy.typing as npt
+import soxr
+from baresip import AudioNotActive, AudioRestarted, CallAudio
+
+from services.agent.legs.base import INPUT_RATE
+
+# The better soxr presets look 50 ms and more ahead, which a caller would wait for at every turn; this one holds 25 ms,
+# and its passband covers a telephone channel with room to spare.
+QUALITY = "MQ"
+READ_BYTES = 32_768  # the stack's whole receive buffer
+
+
+class SipMedia:
+    """PCM and keys of one call. All calls return at once; use from one event loop.
+
+    Formats follow the negotiated codec: 8 kHz for G.711, 16 kHz for G.722, 48 kHz stereo for Opus. A re-INVITE may
+    change them in mid-call; what was buffered then is lost, and the conversion starts anew.
+    """
+
+    def __init__(self, audio: CallAudio) -> None:
+        self._audio = audio
+        self.keys: deque[str] = deque()  # DTMF keys pressed and not yet taken
+        self._rx = Converter(INPUT_RATE, INPUT_RATE)
+        self._rx_channels = 1
+        self._tx = Converter(INPUT_RATE, INPUT_RATE)
+        self._tx_channels = 1
+        self.output_rate = 0  # hertz; 0 until media is up
+        self._bound = False
+
+    def is_up(self) -> bool:
+        """Media flows in both directions, and `output_rate` is known."""
+        return self._bound or self._bind()
+
+    def read(self) -> bytes:
+        """16-bit mono PCM at `INPUT_RATE` that arrived since the last call; empty when none did."""
+        if not self.is_up():
+            return b""
+        try:
+            raw = self._audio.read(READ_BYTES)
+        except (AudioRestarted, AudioNotActive):
+            self._bound = False
+            return b""
+        samples = np.frombuffer(raw, dtype=np.int16)
+        if self._rx_channels > 1:
+            samples = samples.reshape(-1, self._rx_channels).mean(axis=1).astype(np.int16)
+        return self._rx.convert(samples).tobytes()
+
+    def write(self, pcm: bytes, rate: int) -> bool:
+        """Queues 16-bit mono PCM of `rate` hertz for sending, after what is queued; False when it is lost."""
+        if not self.is_up():
+            return False
+        if rate != self._tx.from_rate:
+            self._tx = Converter(rate, self.output_rate)
+        samples = self._tx.convert(np.frombuffer(pcm, dtype=np.int16))
+        if self._tx_channels > 1:
+            samples = np.repeat(samples, self._tx_channels)
+        raw = samples.tobytes()
+        try:
+            return bool(self._audio.write(raw) == len(raw))
+        except (AudioRestarted, AudioNotActive):
+            self._bound = False
+            return False
+
+    def unsent_s(self) -> float:
+        """Seconds of audio queued and not yet on the wire."""
+        try:
+            info = self._audio.info()
+        except AudioNotActive:
+            return 0.0
+        return float(info.tx_buffered / (2 * info.tx_channels * info.tx_sample_rate))
+
+    def flush(self) -> None:
+        """Drops what is queued: at most the packet being sent now still goes out."""
+        if not self._bound:
+            return
+        try:
+            self._audio.flush_tx()
+        except (AudioRestarted, AudioNotActive):
+            self._bound = False
+        self._tx = Converter(self._tx.from_rate, self.output_rate)
+
+    def _bind(self) -> bool:
+        try:
+            info = self._audio.info()
+        except AudioNotActive:
+            return False
+        if not (info.tx_ready and info.rx_ready):
+            return False
+        self._rx = Converter(info.rx_sample_rate, INPUT_RATE)
+        self._rx_channels = info.rx_channels
+        self.output_rate = info.tx_sample_rate
+        self._tx = Converter(info.tx_sample_rate, info.tx_sample_rate)
+        self._tx_channels = info.tx_channels
+        self._bound = True
+        return True
+
+
+class Converter:
+    """Changes the rate of one stream of 16-bit mono PCM, piece by piece, without seams."""
+
+    def __init__(self, from_rate: int, to_rate: int) -> None:
+        self.from_rate = from_rate
+        self._stream = (
+            None if from_rate == to_rate else soxr.ResampleStream(from_rate, to_rate, 1, dtype="int16", quality=QUALITY)
+        )
+
+    def convert(self, samples: npt.NDArray[np.int16]) -> npt.NDArray[np.int16]:
+        """The next piece; its last milliseconds come with the piece after it."""
+        if self._stream is None or not len(samples):
+            return samples
+        return np.asarray(self._stream.resample_chunk(samples), dtype=np.int16)

@@ -1,0 +1,136 @@
+"""A phone call's media as a pipecat transport."""
+
+import asyncio
+import logging
+
+from pipecat.audio.dtmf.types import KeypadEntry
+from pipecat.frames.frames import (
+    CancelFrame,
+    EndFrame,
+    Frame,
+    InputAudioRawFrame,
+    InputDTMFFrame,
+    InterruptionFrame,
+    OutputAudioRawFrame,
+    StartFrame,
+)
+from pipecat.processors.frame_processor import FrameDirection, FrameProcessorSetup
+from pipecat.transports.base_input import BaseInputTransport
+from pipecat.transports.base_output import BaseOutputTransport
+from pipecat.transports.base_transport import BaseTransport, TransportParams
+
+from services.agent.legs.base import INPUT_RATE, PACKET_MS
+from services.agent.legs.sip_media import SipMedia
+
+log = logging.getLogger(__name__)
+
+POLL_S = PACKET_MS / 2000  # twice a packet: audio waits half a packet at most
+FRAME_BYTES = INPUT_RATE * PACKET_MS // 1000 * 2
+
+
+class SipTransport(BaseTransport):  # type: ignore[misc]  # pipecat is untyped
+    """Both directions of one call."""
+
+    def __init__(self, media: SipMedia) -> None:
+        super().__init__(name="sip")
+        params = TransportParams(
+            audio_in_enabled=True,
+            audio_in_sample_rate=INPUT_RATE,
+            audio_out_enabled=True,
+            audio_out_10ms_chunks=PACKET_MS // 10,
+            audio_out_end_silence_secs=0,
+        )
+        self._input = SipInput(media, params)
+        self._output = SipOutput(media, params)
+
+    def input(self) -> "SipInput":
+        """Pushes the caller's audio and keys."""
+        return self._input
+
+    def output(self) -> "SipOutput":
+        """Takes the bot's audio."""
+        return self._output
+
+
+class SipInput(BaseInputTransport):  # type: ignore[misc]
+    """Frames of 20 ms at `INPUT_RATE` as the jitter buffer releases them; none while the far end sends nothing."""
+
+    def __init__(self, media: SipMedia, params: TransportParams) -> None:
+        super().__init__(params)
+        self._media = media
+        self._receiver: asyncio.Task[None] | None = None
+
+    async def start(self, frame: StartFrame) -> None:
+        """Begins to receive."""
+        await super().start(frame)
+        await self.set_transport_ready(frame)
+        if self._receiver is None:
+            self._receiver = self.create_task(self._receive())
+
+    async def stop(self, frame: EndFrame) -> None:
+        """Receives no more."""
+        await self._stop_receiving()
+        await super().stop(frame)
+
+    async def cancel(self, frame: CancelFrame) -> None:
+        """Receives no more."""
+        await self._stop_receiving()
+        await super().cancel(frame)
+
+    async def cleanup(self) -> None:
+        """Receives no more."""
+        await self._stop_receiving()
+        await super().cleanup()
+
+    async def _stop_receiving(self) -> None:
+        if self._receiver is not None:
+            receiver, self._receiver = self._receiver, None
+            await self.cancel_task(receiver)
+
+    async def _receive(self) -> None:
+        pending = bytearray()
+        while True:
+            pending += self._media.read()
+            while len(pending) >= FRAME_BYTES:
+                pcm = bytes(pending[:FRAME_BYTES])
+                del pending[:FRAME_BYTES]
+                await self.push_audio_frame(InputAudioRawFrame(audio=pcm, sample_rate=INPUT_RATE, num_channels=1))
+            while self._media.keys:
+                await self._push_key(self._media.keys.popleft())
+            await asyncio.sleep(POLL_S)
+
+    async def _push_key(self, key: str) -> None:
+        try:
+            button = KeypadEntry(key)
+        except ValueError:  # A to D exist in RFC 4733, and on no keypad that pipecat knows
+            log.info("a key without a meaning here was pressed")
+            return
+        await self.push_frame(InputDTMFFrame(button=button))
+
+
+class SipOutput(BaseOutputTransport):  # type: ignore[misc]
+    """Sends packets at once, in the order of their coming; the stack's own clock puts them on the wire."""
+
+    def __init__(self, media: SipMedia, params: TransportParams) -> None:
+        super().__init__(params)
+        self._media = media
+
+    async def setup(self, setup: FrameProcessorSetup) -> None:
+        """Takes the codec's rate as the rate of its packets, once the call is answered."""
+        self._params.audio_out_sample_rate = self._media.output_rate or None
+        await super().setup(setup)
+
+    async def start(self, frame: StartFrame) -> None:
+        """Is ready at once."""
+        await super().start(frame)
+        await self.set_transport_ready(frame)
+
+    async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
+        """Drops unsent audio at an interruption, after the packets still queued in pipecat."""
+        await super().process_frame(frame, direction)
+        if isinstance(frame, InterruptionFrame):
+            self._media.flush()
+
+    async def write_audio_frame(self, frame: OutputAudioRawFrame) -> bool:
+        """Queues one packet; False when the call has no media (any more)."""
+        return self._media.write(frame.audio, frame.sample_rate)

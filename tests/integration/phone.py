@@ -1,0 +1,227 @@
+"""Debian's baresip 1.0 as a caller's phone: another SIP stack than ours, headless, G.711 unless told otherwise.
+
+It is driven over its TCP control port (JSON in netstrings). Its microphone is a WAV file that `play` swaps in mid-call;
+what it hears is written to a WAV file packet by packet by its `sndfile` module.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import json
+import shutil
+import socket
+import wave
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Pcm = npt.NDArray[np.int16]
+
+MODULES = Path("/usr/lib/baresip/modules")
+RATE = 8000  # hertz, of what is played and heard
+QUIET_S = 300  # silence on the microphone before and after each WAV; at its end baresip would hang up
+WAV_HEADER = 44  # bytes
+
+CONFIG = """\
+module_path {modules}
+module g711.so
+module account.so
+module aufile.so
+module aubridge.so
+module sndfile.so
+module ctrl_tcp.so
+module menu.so
+sip_listen 127.0.0.1:{sip}
+ctrl_tcp_listen 127.0.0.1:{control}
+net_interface 127.0.0.1
+rtp_ports {rtp}-{rtp_last}
+audio_source aufile,{directory}/quiet.wav
+audio_player aubridge,unheard
+audio_alert aubridge,unheard
+audio_srate 8000-8000
+audio_channels 1-1
+call_max_calls 4
+snd_path {directory}
+"""
+
+
+class CallFailed(Exception):
+    """The call was refused or ended; the message is what the phone shows."""
+
+
+def installed() -> bool:
+    """The phone is there."""
+    return shutil.which("baresip") is not None and (MODULES / "sndfile.so").exists()
+
+
+class Phone:
+    """One phone; one call at a time. Make it with `phone`."""
+
+    def __init__(self, directory: Path, name: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._directory = directory
+        self.name = name
+        self._reader = reader
+        self._writer = writer
+        self._clips = itertools.count()
+        self._replies: dict[str, asyncio.Future[dict[str, Any]]] = {}
+        self._tokens = itertools.count()
+        self.events: list[dict[str, Any]] = []
+        self._changed = asyncio.Event()
+        self._listening = asyncio.create_task(self._listen())
+
+    async def call(self, uri: str, timeout_s: float = 20.0) -> None:
+        """Rings `uri` and returns when it is answered.
+
+        Raises:
+            CallFailed: it is refused.
+        """
+        for old in self._directory.glob("dump-*.wav"):
+            old.unlink()
+        self.events.clear()
+        await self.command("dial", uri)
+        kind = await self.wait_for("CALL_ESTABLISHED", "CALL_CLOSED", timeout_s=timeout_s)
+        if kind["type"] == "CALL_CLOSED":
+            raise CallFailed(kind.get("param", ""))
+
+    async def hang_up(self) -> None:
+        """Ends the call, or the ringing."""
+        await self.command("hangup")
+
+    async def play(self, pcm: Pcm) -> None:
+        """Says 16-bit mono PCM at `RATE` into the call, then is quiet. Whatever it was saying stops."""
+        path = self._directory / f"say-{next(self._clips)}.wav"
+        write_wav(path, np.concatenate([pcm, np.zeros(QUIET_S * RATE, np.int16)]))
+        await self.command("ausrc", f"aufile,{path}")
+
+    async def press(self, key: str) -> None:
+        """Presses a key."""
+        await self.command("sndcode", key)
+
+    def heard(self) -> Pcm:
+        """All that was heard in this call so far, at `RATE`. Packets that did not come are not in it."""
+        for path in self._directory.glob("dump-*-dec.wav"):
+            raw = path.read_bytes()[WAV_HEADER:]
+            return np.frombuffer(raw[: len(raw) // 2 * 2], dtype=np.int16)
+        return np.zeros(0, np.int16)
+
+    def heard_s(self) -> float:
+        """Seconds heard so far."""
+        return len(self.heard()) / RATE
+
+    async def command(self, command: str, params: str = "") -> str:
+        """A command of baresip's menu; returns what it prints."""
+        token = str(next(self._tokens))
+        reply = self._replies[token] = asyncio.get_running_loop().create_future()
+        message = json.dumps({"command": command, "params": params, "token": token}).encode()
+        self._writer.write(b"%d:%s," % (len(message), message))
+        answer = await asyncio.wait_for(reply, 10)
+        if not answer["ok"]:
+            raise RuntimeError(f"baresip does not take {command!r}: {answer['data']}")
+        return str(answer["data"])
+
+    async def wait_for(self, *kinds: str, timeout_s: float = 20.0) -> dict[str, Any]:
+        """The first event of one of these types in this call."""
+        async with asyncio.timeout(timeout_s):
+            while True:
+                self._changed.clear()
+                for event in self.events:
+                    if event.get("type") in kinds:
+                        return event
+                await self._changed.wait()
+
+    async def _listen(self) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                size = int((await self._reader.readuntil(b":"))[:-1])
+                message = json.loads((await self._reader.readexactly(size + 1))[:-1])
+                if message.get("response"):
+                    reply = self._replies.pop(message.get("token", ""), None)
+                    if reply is not None and not reply.done():
+                        reply.set_result(message)
+                else:
+                    self.events.append(message)
+                    self._changed.set()
+
+    async def close(self) -> None:
+        """Lets go of the control port."""
+        self._listening.cancel()
+        await asyncio.gather(self._listening, return_exceptions=True)
+        self._writer.close()
+
+
+@contextlib.asynccontextmanager
+async def phone(directory: Path, name: str = "phone", codec: str = "PCMU", account: str = "") -> AsyncIterator[Phone]:
+    """A running phone with its files in `directory`.
+
+    Args:
+        codec: `PCMU` or `PCMA`.
+        account: more account parameters, each with a leading semicolon.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    write_wav(directory / "quiet.wav", np.zeros(QUIET_S * RATE, np.int16))
+    sip, control = _free_ports()
+    rtp = 20_000 + sip % 1000 * 20
+    config = CONFIG.format(modules=MODULES, sip=sip, control=control, directory=directory, rtp=rtp, rtp_last=rtp + 19)
+    (directory / "config").write_text(config)
+    (directory / "accounts").write_text(f"<sip:{name}@127.0.0.1>;regint=0;audio_codecs={codec}{account}\n")
+    (directory / "contacts").touch()
+    with (directory / "log.txt").open("wb") as log:
+        process = await asyncio.create_subprocess_exec(
+            "baresip", "-f", str(directory), stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log
+        )
+    try:
+        reader, writer = await _connect(control, process)
+        handset = Phone(directory, name, reader, writer)
+        try:
+            yield handset
+        finally:
+            with contextlib.suppress(Exception):
+                await handset.hang_up()
+                await handset.command("quit")
+            await handset.close()
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            try:
+                await asyncio.wait_for(process.wait(), 3)
+            except TimeoutError:
+                process.kill()
+                await process.wait()
+
+
+def write_wav(path: Path, pcm: Pcm, rate: int = RATE) -> None:
+    """16-bit mono."""
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes(pcm.astype("<i2").tobytes())
+
+
+async def _connect(port: int, process: asyncio.subprocess.Process) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async with asyncio.timeout(15):
+        while True:
+            if process.returncode is not None:
+                raise RuntimeError("baresip ended at its start; see log.txt in its directory")
+            with contextlib.suppress(ConnectionError):
+                return await asyncio.open_connection("127.0.0.1", port)
+            await asyncio.sleep(0.05)
+
+
+def _free_ports() -> tuple[int, int]:
+    """For SIP over UDP and TCP (and its successor: baresip takes it for TLS), and for control."""
+    while True:
+        with contextlib.ExitStack() as stack:
+            udp = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            udp.bind(("127.0.0.1", 0))
+            sip = int(udp.getsockname()[1])
+            try:
+                for port in (sip, sip + 1):
+                    stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            control = stack.enter_context(socket.socket())
+            control.bind(("127.0.0.1", 0))
+            return sip, int(control.getsockname()[1])
