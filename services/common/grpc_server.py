@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -16,6 +17,9 @@ from services.common.errors import AtCapacityError, DrainingError, ServiceError
 log = logging.getLogger(__name__)
 
 MAX_MESSAGE_BYTES = 8 * 1024 * 1024
+
+# A taken port is told as an error; gRPC's own line about it on stderr says it a second time. Read when gRPC starts.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 
 class Slots:

@@ -334,9 +334,7 @@ async def test_a_taken_port_ends_the_process_with_one_line(golden_dir: Path) -> 
 
 
 async def test_an_unknown_device_ends_the_process_with_one_line(golden_dir: Path) -> None:
-    process = await start(
-        "--weights", str(golden_dir / "tokenizer"), "--listen", "127.0.0.1:0", "--device", "abacus"
-    )
+    process = await start("--weights", str(golden_dir / "tokenizer"), "--listen", "127.0.0.1:0", "--device", "abacus")
     out, err = await process.communicate()
     assert (process.returncode, out) == (2, b"")
     assert err.decode().startswith("services.tokenizer: error: --device: cannot use 'abacus': ")

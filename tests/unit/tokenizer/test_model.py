@@ -1,0 +1,115 @@
+"""What the encoder may look at, and that it can be trained."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from services.tokenizer.config import EncoderConfig
+from services.tokenizer.model import Codebook, WhisperVQEncoder
+from services.tokenizer.weights import load
+from tests.unit.tokenizer.checkpoint import CONFIG_VALUES, write
+
+BLOCK_MELS = 32
+TOKEN_MELS = 8
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> WhisperVQEncoder:
+    return load(write(tmp_path_factory.mktemp("weights"))).encoder
+
+
+def mels(batch: int, frames: int) -> torch.Tensor:
+    return torch.randn(batch, 16, frames, generator=torch.Generator().manual_seed(frames))
+
+
+def test_a_frame_sees_its_block_and_what_came_before(encoder: WhisperVQEncoder) -> None:
+    features = mels(1, 3 * BLOCK_MELS)
+    length = torch.tensor([3 * BLOCK_MELS])
+    before, _ = encoder.hidden(features, length)
+    changed = features.clone()
+    changed[..., 2 * BLOCK_MELS - 2] += 3.0  # what the second block's last frame was made of
+    after, _ = encoder.hidden(changed, length)
+    moved = (before - after).abs().amax(2)[0] > 1e-6
+    assert moved.tolist() == [False] * 4 + [True] * 8
+
+
+def test_a_clip_in_a_batch_gives_what_it_gives_alone(encoder: WhisperVQEncoder) -> None:
+    lengths = torch.tensor([5, 8, 9, 37, 96])
+    features = mels(5, 96)
+    together, counts = encoder.hidden(features, lengths)
+    assert counts.tolist() == [1, 1, 2, 5, 12]
+    for row, length in enumerate(lengths.tolist()):
+        whole = -(-length // TOKEN_MELS) * TOKEN_MELS
+        alone, _ = encoder.hidden(features[row : row + 1, :, :whole], lengths[row : row + 1])
+        torch.testing.assert_close(together[row, : counts[row]], alone[0], atol=1e-5, rtol=0)
+
+
+def test_padding_is_not_attended_to(encoder: WhisperVQEncoder) -> None:
+    features = mels(1, 2 * TOKEN_MELS)
+    before, _ = encoder.hidden(features, torch.tensor([TOKEN_MELS]))
+    features[..., TOKEN_MELS:] += 5.0
+    after, _ = encoder.hidden(features, torch.tensor([TOKEN_MELS]))
+    torch.testing.assert_close(before[:, 0], after[:, 0])
+
+
+def test_part_of_a_token_is_filled_with_zeros_after_the_layers(encoder: WhisperVQEncoder) -> None:
+    features = mels(1, TOKEN_MELS + 4)
+    hidden, counts = encoder.hidden(features, torch.tensor([TOKEN_MELS + 4]))
+    assert hidden.shape == (1, 2, 32)
+    assert counts.tolist() == [2]
+
+
+def test_a_clip_beyond_the_position_table_is_refused(encoder: WhisperVQEncoder) -> None:
+    with pytest.raises(ValueError, match="208 frames at once; the position table ends at 200"):
+        encoder.hidden(mels(1, 416), torch.tensor([416]))
+
+
+def test_a_block_beyond_the_position_table_is_refused(encoder: WhisperVQEncoder) -> None:
+    state = encoder.start()
+    state.frames = 196
+    with pytest.raises(ValueError, match="block ends at frame 204"):
+        encoder.advance(mels(1, 16), state, 16)
+
+
+def test_an_open_block_can_be_encoded_again(encoder: WhisperVQEncoder) -> None:
+    features = mels(1, 2 * BLOCK_MELS)
+    first, state = encoder.advance(features[..., :BLOCK_MELS], encoder.start(), BLOCK_MELS)
+    encoder.advance(features[..., BLOCK_MELS : BLOCK_MELS + 8], state, 8)
+    second, _ = encoder.advance(features[..., BLOCK_MELS:], state, BLOCK_MELS)
+    whole, _ = encoder.hidden(features, torch.tensor([2 * BLOCK_MELS]))
+    torch.testing.assert_close(torch.cat((first, second), dim=1), whole, atol=1e-5, rtol=0)
+
+
+def test_the_nearest_code_by_squared_distance() -> None:
+    codebook = Codebook(3, 2)
+    codebook.weight.copy_(torch.tensor([[0.0, 0.0], [1.0, 0.0], [8.0, 8.0]]))
+    points = torch.tensor([[[0.4, 0.1], [0.6, 0.1]], [[9.0, 9.0], [5.0, 4.4]]])
+    assert codebook.nearest(points).tolist() == [[0, 1], [2, 2]]
+
+
+def test_codes_do_not_depend_on_autocast() -> None:
+    codebook = Codebook(64, 32)
+    # Differences that bfloat16 cannot hold.
+    codebook.weight.copy_(torch.ones(64, 32) + torch.arange(64)[:, None] * 2e-3)
+    points = torch.ones(1, 64, 32) + torch.arange(64)[None, :, None] * 2e-3
+    with torch.autocast("cpu", torch.bfloat16):
+        assert codebook.nearest(points).tolist() == [list(range(64))]
+
+
+def test_gradients_reach_every_parameter() -> None:
+    torch.manual_seed(0)
+    encoder = WhisperVQEncoder(EncoderConfig.from_released(CONFIG_VALUES))
+    hidden, _ = encoder.hidden(mels(2, 40), torch.tensor([40, 24]))
+    torch.autograd.backward(hidden.square().sum())
+    for name, parameter in encoder.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+def test_state_keys_are_the_released_ones(golden_dir: Path) -> None:
+    keys = load(golden_dir / "tokenizer").encoder.state_dict().keys()
+    assert "layers.1.self_attn.k_proj.weight" in keys
+    assert "layers.1.self_attn.k_proj.bias" not in keys
+    assert {"conv1.weight", "conv2.bias", "embed_positions.weight", "codebook.weight"} <= keys
+    assert not any(key.startswith("layers.2.") for key in keys)
