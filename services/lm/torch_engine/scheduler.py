@@ -117,6 +117,11 @@ class Scheduler:
             self._live.remove(state)
 
     @property
+    def sessions(self) -> int:
+        """How many sessions are open."""
+        return len(self._live)
+
+    @property
     def has_work(self) -> bool:
         """Whether `step` has anything to do."""
         return any(state.pending for state in self._live)
