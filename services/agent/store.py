@@ -4,7 +4,7 @@
 - `call:{id}:lease` (string with a TTL): the agent that holds the call; gone when the agent is.
 - `calls:live` (set): ids of calls that have not ended.
 - `conversation:{id}` (stream): the entries of `services.agent.conversation`, in order.
-- `persona:{name}` (hash): `version` and `settings` (JSON) of the newest version, and `persona:{name}:{version}` of each.
+- `persona:{name}` (hash): `version` and `settings` (JSON) of the newest version; `persona:{name}:{version}`: of each.
 """
 
 import asyncio

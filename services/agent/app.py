@@ -1,0 +1,103 @@
+"""Puts one agent process together: what must be there before it serves, and the order in which it stops."""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+from contextlib import AsyncExitStack
+
+import grpc
+from redis.exceptions import RedisError
+
+from services.agent.call import Surroundings
+from services.agent.calls import SERVICE, CallsServicer
+from services.agent.events import EventBus
+from services.agent.http import HttpServer, make_app
+from services.agent.legs.base import INPUT_RATE
+from services.agent.models import ModelError, ModelServices
+from services.agent.personas import PersonaError, load_personas
+from services.agent.settings import AgentSettings, split_address
+from services.agent.store import RENEW_S, Store, StoreError
+from services.agent.switchboard import StoredPersona, Switchboard
+from services.agent.turns import TurnSettings
+from services.agent.voice_activity import EndOfTurn
+from services.common.grpc_server import Server, Slots
+from trunkline.v1 import calls_pb2_grpc
+
+log = logging.getLogger(__name__)
+
+GRACE_S = 2.0
+
+
+class StartError(Exception):
+    """The agent cannot start; the message says why in one line."""
+
+
+async def run(settings: AgentSettings) -> None:
+    """Serves until SIGTERM or SIGINT.
+
+    Raises:
+        StartError: something it needs is missing or taken.
+    """
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with AsyncExitStack() as stack:
+        try:
+            port = await _start(settings, stack)
+        except (StoreError, ModelError, PersonaError, OSError) as error:
+            raise StartError(" ".join(str(error).split())) from error
+        print(f"agent: serving on port {port}", flush=True)
+        await stop.wait()
+        log.info("stopping")
+
+
+async def _start(settings: AgentSettings, stack: AsyncExitStack) -> int:
+    """Starts everything, each part's stop pushed on the stack; returns the port of the Calls service."""
+    personas = load_personas(settings.personas, settings.persona)
+    agent_id = settings.agent_id or f"{socket.gethostname()}-{os.getpid()}"
+    store = Store(settings.redis_url, agent_id)
+    stack.push_async_callback(store.close)
+    await store.connect()
+    models = ModelServices(settings.tokenizer, settings.lm, settings.decoder)
+    stack.push_async_callback(models.close)
+    limits = await models.connect(settings.wait_for_models, INPUT_RATE)
+    stored = {name: StoredPersona(persona, await store.save_persona(persona)) for name, persona in personas.items()}
+    end_of_turn = EndOfTurn()
+    stack.push_async_callback(end_of_turn.close)
+    bus = EventBus()
+    slots = Slots(settings.capacity, "calls")
+    turns = TurnSettings(max_turn_s=min(TurnSettings.max_turn_s, limits.max_utterance_s - 1.0))
+    around = Surroundings(models, store, bus, end_of_turn, turns, settings.max_call_minutes * 60.0)
+    switchboard = Switchboard(agent_id, slots, stored, settings.persona, around)
+
+    def register(server: grpc.aio.Server) -> None:
+        calls_pb2_grpc.add_CallsServicer_to_server(CallsServicer(switchboard), server)
+
+    calls = Server(SERVICE, register, settings.calls_listen, slots)
+    http = HttpServer(make_app(switchboard), *split_address(settings.http_listen))
+    await http.start()
+    stack.push_async_callback(http.stop)
+    port = await calls.start()
+
+    async def stop_serving() -> None:
+        await switchboard.close("the agent stopped")
+        bus.close()
+        await calls.drain(GRACE_S)
+
+    stack.push_async_callback(stop_serving)
+    undertaker = asyncio.create_task(_bury_lost(store), name="undertaker")
+    stack.callback(undertaker.cancel)
+    return port
+
+
+async def _bury_lost(store: Store) -> None:
+    """Now and then marks calls as lost whose agent died."""
+    while True:
+        try:
+            for call_id in await store.bury_lost():
+                log.warning("a call was lost with its agent", extra={"call_id": call_id})
+        except (RedisError, OSError) as error:
+            log.warning("Redis does not answer", extra={"error": type(error).__name__})
+        await asyncio.sleep(RENEW_S)

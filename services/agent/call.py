@@ -1,0 +1,193 @@
+"""One call's life: ring, get ready to speak, answer, talk through a pipecat pipeline, hang up, leave nothing behind."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from pipecat.pipeline.pipeline import Pipeline
+from pipecat.pipeline.worker import PipelineParams, PipelineWorker
+from pipecat.workers.runner import WorkerRunner
+
+from services.agent.events import CallRecord, CallState, Dtmf, Event, EventBus, Speaking
+from services.agent.legs.base import INPUT_RATE, Leg, LegError
+from services.agent.models import ModelServices
+from services.agent.personas import Persona
+from services.agent.processors import SpeechProcessor, TurnProcessor
+from services.agent.rtvi import Screen
+from services.agent.speech import Speech
+from services.agent.store import Recorder, Store
+from services.agent.turns import TurnSettings
+from services.agent.voice_activity import EndOfTurn, VoiceActivity
+
+log = logging.getLogger(__name__)
+
+ANSWER_S = 30.0  # media must flow this soon after the answer
+TEARDOWN_S = 5.0  # each part of the clean-up gets this long
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What all calls of an agent share."""
+
+    models: ModelServices
+    store: Store
+    bus: EventBus
+    end_of_turn: EndOfTurn
+    turns: TurnSettings
+    max_call_s: float
+
+
+class Call:
+    """A call from the moment it rings. `prepare`, then `start`; `over` completes when nothing of it is left."""
+
+    def __init__(self, call_id: str, leg: Leg, persona: Persona, version: int, around: Surroundings) -> None:
+        self.leg = leg
+        self.record = CallRecord(
+            call_id=call_id,
+            leg=leg.kind,
+            state=CallState.RINGING,
+            from_=leg.from_,
+            to=leg.to,
+            persona=persona.name,
+            persona_version=version,
+            started=time.time(),
+        )
+        self._around = around
+        self._persona = persona
+        self._recorder = Recorder(around.store, call_id)
+        self._publish_outside = around.bus.publisher(call_id)
+        self._screen = Screen()
+        self._to_screen: asyncio.Queue[Event] = asyncio.Queue()
+        self._speech = Speech(call_id, persona, around.models, self._recorder.entry, self._publish)
+        self._hang_up: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.over: asyncio.Task[None] | None = None
+
+    @property
+    def call_id(self) -> str:
+        """Names the call."""
+        return self.record.call_id
+
+    async def prepare(self) -> None:
+        """Gets everything ready to speak while the leg rings.
+
+        Raises:
+            ModelError: the call should not be answered; `abandon` it.
+        """
+        await self._around.store.begin_call(self.record)
+        self._publish_outside(self.record)
+        await self._speech.prepare()
+
+    async def abandon(self, reason: str) -> None:
+        """Ends a call that was not started."""
+        await self._wind_up(reason)
+
+    def start(self, on_over: Callable[["Call"], None]) -> None:
+        """Answers and lives on its own; `on_over` is called when nothing of the call is left."""
+        self.over = asyncio.create_task(self._live(), name=f"call-{self.call_id}")
+        self.over.add_done_callback(lambda _: on_over(self))
+
+    def hang_up(self, reason: str) -> None:
+        """Ends the call soon; `over` completes when it has."""
+        if not self._hang_up.done():
+            self._hang_up.set_result(reason)
+
+    def say(self, text: str) -> None:
+        """Has the bot say a text after what it is saying now."""
+        self._speech.say(text)
+
+    async def _live(self) -> None:
+        reason = "internal failure"
+        try:
+            reason = await self._talk()
+        except LegError as error:
+            reason = str(error)
+        except Exception:
+            log.exception("a call broke", extra={"call_id": self.call_id})
+        finally:
+            await self._wind_up(reason)
+
+    async def _talk(self) -> str:
+        """Answers, and runs the pipeline until someone ends the call; returns who or what did."""
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                await self.leg.answer()
+        except TimeoutError:
+            return "no media after the answer"
+        self._change(CallState.LIVE)
+        log.info("call answered", extra={"call_id": self.call_id, "leg": self.leg.kind.value})
+        turns = TurnProcessor(self._around.turns, self._persona.barge_in, VoiceActivity(), self._around.end_of_turn)
+        speech = SpeechProcessor(self._speech, self.leg.output_rate, self._key)
+        transport = self.leg.transport
+        worker = PipelineWorker(
+            Pipeline([transport.input(), turns, speech, transport.output()]),
+            params=PipelineParams(audio_in_sample_rate=INPUT_RATE, audio_out_sample_rate=self.leg.output_rate),
+            enable_rtvi=False,
+            enable_turn_tracking=False,
+            idle_timeout_secs=None,
+            cancel_timeout_secs=TEARDOWN_S,
+        )
+        runner = WorkerRunner(handle_sigint=False, check_dangling_tasks=False)
+        await runner.add_workers(worker)
+        running = asyncio.create_task(runner.run(), name=f"pipeline-{self.call_id}")
+        showing = asyncio.create_task(self._show(speech), name=f"screen-{self.call_id}")
+        try:
+            return await self._ending(running)
+        finally:
+            showing.cancel()
+            await worker.cancel()
+            await _finish(running, "pipeline")
+            await asyncio.gather(showing, return_exceptions=True)
+
+    async def _ending(self, running: "asyncio.Task[None]") -> str:
+        endings: tuple[asyncio.Future[str], ...] = (self.leg.ended, self._hang_up, self._speech.failed)
+        anything: set[asyncio.Future[Any]] = {running, *endings}
+        done, _ = await asyncio.wait(anything, timeout=self._around.max_call_s, return_when=asyncio.FIRST_COMPLETED)
+        if not done:
+            return "longest duration of a call reached"
+        for ending in endings:
+            if ending in done:
+                return ending.result()
+        return "the media pipeline stopped"
+
+    async def _show(self, speech: SpeechProcessor) -> None:
+        """Passes events to turn-taking and to the caller's screen, in order."""
+        while True:
+            event = await self._to_screen.get()
+            if isinstance(event, Speaking) and event.who == "bot":
+                await speech.bot_speaks(event.on)
+            for message in self._screen.messages(event):
+                await speech.show(message)
+
+    async def _wind_up(self, reason: str) -> None:
+        """Frees all that the call holds; each part has a deadline, and a failure of one does not spare the others."""
+        await _finish(asyncio.create_task(self.leg.hang_up(reason)), "leg")
+        await _finish(asyncio.create_task(self._speech.close()), "speech")
+        self._change(CallState.ENDED, reason)
+        await self._recorder.close(TEARDOWN_S)
+        log.info("call ended", extra={"call_id": self.call_id, "reason": reason})
+
+    def _change(self, state: CallState, reason: str = "") -> None:
+        self.record = self.record.in_state(state, reason)
+        self._recorder.call(self.record)
+        self._publish_outside(self.record)
+
+    def _publish(self, event: Event) -> None:
+        self._to_screen.put_nowait(event)
+        if not isinstance(event, Speaking):
+            self._publish_outside(event)
+
+    def _key(self, digit: str) -> None:
+        self._publish_outside(Dtmf(digit))
+
+
+async def _finish(task: "asyncio.Task[None]", what: str) -> None:
+    _, late = await asyncio.wait({task}, timeout=TEARDOWN_S)
+    if late:
+        log.error("clean-up of a call took too long", extra={"part": what})
+        task.cancel()
+    for outcome in await asyncio.gather(task, return_exceptions=True):
+        if isinstance(outcome, Exception):
+            log.error("clean-up of a call failed", extra={"part": what}, exc_info=outcome)

@@ -1,0 +1,65 @@
+"""What the agent can be told: `python -m services.agent --help`, or environment variables `TRUNKLINE_AGENT_...`."""
+
+import re
+from pathlib import Path
+
+from pydantic import Field, field_validator
+from pydantic_settings import SettingsConfigDict
+
+from services.common.settings import ProcessSettings
+
+_ADDRESS = re.compile(r"^(?P<host>[^\s:]+|\[[0-9a-fA-F:]+\]):(?P<port>\d{1,5})$")
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Host and port of a checked `host:port`."""
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+class AgentSettings(ProcessSettings):
+    """Settings of one agent process."""
+
+    model_config = SettingsConfigDict(env_prefix="TRUNKLINE_AGENT_")
+
+    tokenizer: str = Field("127.0.0.1:50051", description="host:port of the speech tokenizer service")
+    lm: str = Field("127.0.0.1:50052", description="host:port of the voice LM service")
+    decoder: str = Field("127.0.0.1:50053", description="host:port of the speech decoder service")
+    redis_url: str = Field("redis://127.0.0.1:6379/0", description="where calls and conversations are kept")
+    sip_listen: str = Field("127.0.0.1:5060", description="host:port of the SIP user agent (UDP); empty for none")
+    http_listen: str = Field("127.0.0.1:8080", description="host:port of the web page and its signalling")
+    calls_listen: str = Field("127.0.0.1:50050", description="host:port of the Calls gRPC service; port 0: a free one")
+    rtp_ports: str = Field("10000-10199", description="UDP ports for the media of phone calls, first-last")
+    capacity: int = Field(8, ge=1, le=1024, description="calls at once")
+    personas: Path = Field(Path("personas"), description="directory of persona files (*.yaml)")
+    persona: str = Field("default", description="persona that answers numbers which no other one lists")
+    wait_for_models: float = Field(30.0, gt=0, le=600, description="seconds the model services may take to come up")
+    max_call_minutes: float = Field(60.0, gt=0, le=1440, description="a call is ended after this")
+    agent_id: str = Field("", description="name of this agent in leases; empty for one made from host and process")
+
+    @field_validator("tokenizer", "lm", "decoder", "http_listen", "calls_listen")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        match = _ADDRESS.match(value)
+        if match is None or int(match["port"]) > 65535:
+            raise ValueError("must be host:port")
+        return value
+
+    @field_validator("sip_listen")
+    @classmethod
+    def _optional_address(cls, value: str) -> str:
+        return cls._address(value) if value else value
+
+    @field_validator("rtp_ports")
+    @classmethod
+    def _range(cls, value: str) -> str:
+        first, dash, last = value.partition("-")
+        if not (dash and first.isdigit() and last.isdigit() and 1024 <= int(first) < int(last) <= 65535):
+            raise ValueError("must be first-last, 1024 to 65535, at least two ports")
+        return value
+
+    @property
+    def rtp_range(self) -> tuple[int, int]:
+        """First and last UDP port for media."""
+        first, _, last = self.rtp_ports.partition("-")
+        return int(first), int(last)

@@ -1,0 +1,209 @@
+"""Takes new calls or refuses them, and knows the live ones."""
+
+import asyncio
+import contextlib
+import logging
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from redis.exceptions import RedisError
+
+from services.agent.call import Call, Surroundings
+from services.agent.legs.base import CallRefusedError, Dialler, Leg, LegError, UnsupportedByLegError
+from services.agent.models import ModelError
+from services.agent.personas import Persona, persona_for
+from services.common.errors import (
+    AtCapacityError,
+    DrainingError,
+    InvalidInputError,
+    UnknownIdError,
+    WrongOrderError,
+)
+from services.common.grpc_server import Slots
+
+log = logging.getLogger(__name__)
+
+PREPARE_S = 15.0  # a caller hears ringing for so long at most before we are ready or decline
+
+
+@dataclass(frozen=True)
+class StoredPersona:
+    """A persona and the version that Redis gave it."""
+
+    persona: Persona
+    version: int
+
+
+class Switchboard:
+    """The live calls of one agent; a `CallAcceptor`."""
+
+    def __init__(
+        self, agent_id: str, slots: Slots, personas: Mapping[str, StoredPersona], default: str, around: Surroundings
+    ) -> None:
+        self.agent_id = agent_id
+        self.slots = slots
+        self.around = around
+        self.dialler: Dialler | None = None
+        self._personas = personas
+        self._default = default
+        self._calls: dict[str, Call] = {}
+        self._holds: dict[str, contextlib.ExitStack] = {}
+
+    @property
+    def calls(self) -> list[Call]:
+        """Ringing and live calls, oldest first."""
+        return list(self._calls.values())
+
+    async def __call__(self, leg: Leg) -> str:
+        """See `CallAcceptor`."""
+        by_name = {name: stored.persona for name, stored in self._personas.items()}
+        return await self._take(leg, self._personas[persona_for(leg.to, by_name, self._default).name])
+
+    async def _take(self, leg: Leg, stored: StoredPersona) -> str:
+        hold = contextlib.ExitStack()
+        try:
+            hold.enter_context(self.slots.take())
+        except (AtCapacityError, DrainingError) as error:
+            log.info("call refused", extra={"why": error.code.name})
+            raise CallRefusedError(str(error)) from error
+        call_id = uuid.uuid4().hex
+        call = Call(call_id, leg, stored.persona, stored.version, self.around)
+        self._calls[call_id], self._holds[call_id] = call, hold
+        try:
+            reason = await self._prepare(call)
+        except BaseException:
+            await call.abandon("internal failure")
+            self._forget(call)
+            raise
+        if reason:
+            await call.abandon(reason)
+            self._forget(call)
+            raise CallRefusedError(reason)
+        call.start(self._forget)
+        return call_id
+
+    async def _prepare(self, call: Call) -> str:
+        """Empty when the call is ready to be answered, else why not."""
+        preparing = asyncio.create_task(call.prepare())
+        try:
+            either: set[asyncio.Future[Any]] = {preparing, call.leg.ended}
+            await asyncio.wait(either, timeout=PREPARE_S, return_when=asyncio.FIRST_COMPLETED)
+            if call.leg.ended.done():
+                return "the caller gave up"
+            if not preparing.done():
+                return "the speech services are too slow"
+            preparing.result()
+        except ModelError as error:
+            log.warning("call refused", extra={"call_id": call.call_id, "stage": error.stage, "why": error.code.name})
+            return "the speech services have no room"
+        except (RedisError, OSError) as error:
+            log.warning("call refused", extra={"call_id": call.call_id, "why": type(error).__name__})
+            return "the call cannot be recorded"
+        finally:
+            preparing.cancel()
+            await asyncio.gather(preparing, return_exceptions=True)
+        return ""
+
+    def _forget(self, call: Call) -> None:
+        self._calls.pop(call.call_id, None)
+        hold = self._holds.pop(call.call_id, None)
+        if hold is not None:
+            hold.close()
+
+    def _find(self, call_id: str) -> Call:
+        call = self._calls.get(call_id)
+        if call is None:
+            raise UnknownIdError(f"no live call {call_id!r}")
+        return call
+
+    async def hang_up(self, call_id: str) -> None:
+        """Ends a call and waits until it is over.
+
+        Raises:
+            UnknownIdError: no such live call.
+        """
+        call = self._find(call_id)
+        call.hang_up("hung up by the operator")
+        if call.over is not None:
+            await asyncio.wait({call.over})
+
+    def say(self, call_id: str, text: str) -> None:
+        """Has the bot say a text.
+
+        Raises:
+            UnknownIdError: no such live call.
+            InvalidInputError: no text, or more than fits into an answer.
+        """
+        call = self._find(call_id)
+        cleaned = " ".join(text.split())
+        if not cleaned or len(cleaned) > 500:
+            raise InvalidInputError(f"text must have 1 to 500 characters (given: {len(cleaned)})")
+        call.say(cleaned)
+
+    async def transfer(self, call_id: str, target: str) -> None:
+        """Transfers a call blindly.
+
+        Raises:
+            UnknownIdError: no such live call.
+            InvalidInputError: no target.
+            WrongOrderError: its leg cannot, or the far end refused.
+        """
+        call = self._find(call_id)
+        if not target.strip():
+            raise InvalidInputError("target must be a SIP URI or a number")
+        try:
+            await call.leg.transfer(target.strip())
+        except LegError as error:
+            raise WrongOrderError(str(error)) from error
+
+    async def send_dtmf(self, call_id: str, digits: str) -> None:
+        """Sends keys to the far end.
+
+        Raises:
+            UnknownIdError: no such live call.
+            InvalidInputError: other characters than keys.
+            WrongOrderError: its leg cannot.
+        """
+        call = self._find(call_id)
+        if not digits or set(digits.upper()) - set("0123456789*#ABCD"):
+            raise InvalidInputError(f"digits may be 0-9, *, #, A-D (given: {digits!r})")
+        try:
+            await call.leg.send_dtmf(digits.upper())
+        except LegError as error:
+            raise WrongOrderError(str(error)) from error
+
+    async def dial(self, target: str, persona: str) -> str:
+        """Calls a number; returns the call's id once it rings.
+
+        Raises:
+            WrongOrderError: this agent has no leg that can dial.
+            InvalidInputError: an unusable target or an unknown persona.
+            AtCapacityError: no slot, or no model behind us.
+        """
+        if self.dialler is None:
+            raise WrongOrderError("this agent has no phone line to dial out on")
+        stored = self._personas.get(persona or self._default)
+        if stored is None:
+            raise InvalidInputError(f"no persona {persona!r}; there are: {', '.join(self._personas)}")
+        try:
+            leg = await self.dialler.dial(target)
+        except UnsupportedByLegError as error:
+            raise WrongOrderError(str(error)) from error
+        except LegError as error:
+            raise InvalidInputError(str(error)) from error
+        try:
+            return await self._take(leg, stored)
+        except CallRefusedError as error:
+            await leg.hang_up(error.reason)
+            raise AtCapacityError(error.reason) from error
+
+    async def close(self, reason: str) -> None:
+        """Takes no more calls and ends those there are."""
+        self.slots.draining = True
+        for call in self.calls:
+            call.hang_up(reason)
+        running = {call.over for call in self.calls if call.over is not None}
+        if running:
+            await asyncio.wait(running)
