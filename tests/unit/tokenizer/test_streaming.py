@@ -143,7 +143,7 @@ def test_nothing_can_follow_the_end(checkpoint: Checkpoint) -> None:
 
 def test_with_the_clips_own_maximum_a_stream_is_exact_once_the_loudest_block_was_heard(per_clip: Checkpoint) -> None:
     loud_first = noise(4 * BLOCK, seed=6)
-    loud_first[:BLOCK] += 0.3 * torch.sin(torch.arange(BLOCK) * 0.2)
+    loud_first[BLOCK:] *= 1e-4  # so quiet that parts of it count as silence beside the first block
     assert final_ids(stream(per_clip, loud_first, [333])) == tokenise(per_clip, [loud_first])[0]
 
 
