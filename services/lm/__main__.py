@@ -2,22 +2,16 @@
 
 import asyncio
 import logging
-from pathlib import Path
 from typing import Literal
 
-import torch
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from services.common.errors import WeightsError
 from services.common.grpc_server import Server, Slots, serve_until_signal
 from services.common.settings import ModelServiceSettings, fail, load
-from services.lm import weights
 from services.lm.prompt import ChatTemplate
 from services.lm.servicer import SERVICE, VoiceLMServicer
-from services.lm.torch_engine.engine import TorchEngine
-from services.lm.torch_engine.runner import Runner
-from services.lm.torch_engine.scheduler import Scheduler
 from trunkline.v1 import lm_pb2_grpc
 
 PROG = "services.lm"
@@ -35,40 +29,26 @@ def main() -> None:
     """Loads everything, then serves until a signal. Exit status 2 when it cannot."""
     settings = load(Settings, PROG)
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
+    if not settings.weights.is_dir():
+        fail(PROG, f"--weights: {settings.weights} is not a directory")
     try:
-        template, checkpoint = _load(settings.weights, settings.dtype, settings.device)
+        template = ChatTemplate.load(settings.weights)
+        # torch takes seconds to import: what is wrong with the settings or the small files is told before.
+        from services.lm.torch_engine.build import build
+
+        engine, revision = build(settings.weights, template, settings.dtype, settings.device, settings.threads)
     except WeightsError as error:
         fail(PROG, str(error))
-    scheduler = Scheduler(Runner(checkpoint.model), template, checkpoint.context_length, checkpoint.end_tokens)
-    engine = TorchEngine(scheduler)
+    except ValueError as error:
+        fail(PROG, f"--device: {error}")
     slots = Slots(settings.capacity, "language model sessions")
-    servicer = VoiceLMServicer(engine, template, slots, checkpoint.revision)
+    servicer = VoiceLMServicer(engine, template, slots, revision)
     try:
         asyncio.run(_serve(servicer, settings.listen, slots))
     except OSError as error:
         fail(PROG, str(error))
     finally:
         engine.stop()
-
-
-def _load(directory: Path, dtype: str, device: str) -> tuple[ChatTemplate, weights.Checkpoint]:
-    if not directory.is_dir():
-        raise WeightsError(f"--weights: {directory} is not a directory")
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        fail(PROG, f"--device: {device} cannot be used: {str(error).splitlines()[0]}")
-    template = ChatTemplate.load(directory)
-    checkpoint = weights.load(directory, dtype, device)
-    highest = max(template.vocabulary.size - 1, *checkpoint.end_tokens)
-    if highest >= checkpoint.model.config.vocab_size:
-        raise WeightsError(
-            f"{directory}: the tokenizer or eos_token_id has ids up to {highest}, "
-            f"config.json's padded_vocab_size is {checkpoint.model.config.vocab_size}"
-        )
-    return template, checkpoint
 
 
 async def _serve(servicer: VoiceLMServicer, address: str, slots: Slots) -> None:
