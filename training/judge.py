@@ -20,10 +20,10 @@ SAMPLE_RATE = 16_000
 _START_OF_TRANSCRIPT, _NO_TIMESTAMPS = 50257, 50362
 _LEAD_IN, _LEAD_OUT = 3200, 4800  # Whisper mishears words that touch the edge of the clip
 
-_ONES = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-    "seventeen eighteen nineteen"
-).split()
+_ONES = [  # fmt: skip
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
+    "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
+]
 _TENS = ["", "", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
 _SAME = {
     "okay": "ok",

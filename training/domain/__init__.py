@@ -1,0 +1,1 @@
+"""What the nano model can talk about: requests, numbers, replies, and conversations made of them."""

@@ -1,0 +1,77 @@
+"""Calls as a receptionist has them: several requests, some of which only make sense after what was said before."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from random import Random
+
+from training.domain.replies import GREETING, Memory, Receptionist, Request
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A request, by a key of whoever samples it (a recording, say), and the right answer; or an announcement."""
+
+    reply: str
+    request: Request | None = None
+    source: int = -1
+
+
+_DEFAULT = {
+    "number": 22.0, "yes": 1.2, "no": 1.2, "recall": 0.7, "repeat": 4.0, "book": 8.0, "change": 4.0, "book_day": 3.0,
+    "book_time": 0.4, "book_open": 3.0, "change_open": 2.0, "hours_day": 8.0, "hours": 4.0, "address": 4.0, "greet": 3.0,
+    "parcel": 3.5, "cancel": 3.5, "transfer": 4.0, "identity": 3.5, "other": 7.0, "noise": 2.5, "price_small": 2.5,
+    "price_medium": 2.5, "price_large": 2.5, "price_all": 3.0, "bye": 3.0, "thanks": 3.0, "how": 2.5, "style": 1.5,
+    "language": 1.5, "slower": 1.5, "faster": 1.5, "hours_weekend": 1.0,
+}  # fmt: skip
+_LENGTHS = {1: 42, 2: 20, 3: 17, 4: 11, 5: 6, 6: 4}
+_AFTER_QUESTION = {
+    "number": {"yes": 48.0, "no": 17.0, "number": 8.0},
+    "day": {"book": 45.0, "book_day": 18.0},
+    "time": {"book_time": 70.0},
+    "else": {"no": 30.0, "yes": 22.0, "bye": 15.0},
+}
+_RECALL_LATER = 24.0
+# These requests lean on the turn before: callers make them after an answer.
+_NEEDS_ANSWER = ("repeat",)
+
+Draw = Callable[[str, Random], tuple[int, Request]]
+
+
+def next_intent(memory: Memory, rng: Random) -> str:
+    """What a caller may want next, given what was asked and said."""
+    weights = dict(_DEFAULT)
+    if memory.asked:
+        for intent, weight in _AFTER_QUESTION[memory.asked].items():
+            weights[intent] += weight * 1.2
+    if memory.number:
+        weights["recall"] += _RECALL_LATER
+        weights["number"] /= 3.0
+    if not memory.last:
+        for intent in _NEEDS_ANSWER:
+            weights[intent] = 0.0
+    return rng.choices(list(weights), list(weights.values()))[0]
+
+
+def sample_call(draw: Draw, rng: Random, can_answer: Callable[[str], bool], turns: int | None = None) -> list[Turn]:
+    """A call of one to six requests, six in ten greeted first.
+
+    Args:
+        draw: picks a request of an intent and says where it is from.
+        rng: the call's randomness.
+        can_answer: whether an answer may be used; a request whose answer may not is drawn again.
+        turns: how many requests; drawn when not given.
+    """
+    greeted = rng.random() < 0.6
+    desk = Receptionist(GREETING if greeted else None)
+    call = [Turn(GREETING)] if greeted else []
+    count = turns or rng.choices(list(_LENGTHS), list(_LENGTHS.values()))[0]
+    while count:
+        source, request = draw(next_intent(desk.memory, rng), rng)
+        before = replace(desk.memory)
+        reply = desk.answer(request)
+        if not can_answer(reply):
+            desk.memory = before
+            continue
+        call.append(Turn(reply, request, source))
+        count -= 1
+    return call

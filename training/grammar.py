@@ -1,0 +1,58 @@
+"""Wordings with alternatives: "[what|which] are your [opening|] hours" stands for four sentences.
+
+Brackets nest. An empty alternative leaves the words out. `{slot}` is left for the caller of this module to fill.
+"""
+
+from collections.abc import Iterator
+from itertools import product
+from random import Random
+
+
+def _split(pattern: str) -> list[str | list[str]]:
+    """A pattern as literal pieces and lists of alternatives (each a pattern of its own)."""
+    pieces: list[str | list[str]] = []
+    literal = ""
+    i = 0
+    while i < len(pattern):
+        if pattern[i] == "]":
+            raise ValueError(f"unmatched ] in {pattern!r}")
+        if pattern[i] != "[":
+            literal += pattern[i]
+            i += 1
+            continue
+        depth, start, options = 1, i + 1, []
+        i += 1
+        while depth:
+            if i == len(pattern):
+                raise ValueError(f"unmatched [ in {pattern!r}")
+            if pattern[i] == "[":
+                depth += 1
+            elif pattern[i] == "]":
+                depth -= 1
+            if (pattern[i] == "|" and depth == 1) or not depth:
+                options.append(pattern[start:i])
+                start = i + 1
+            i += 1
+        pieces += [literal, options]
+        literal = ""
+    return [*pieces, literal]
+
+
+def _tidy(text: str) -> str:
+    return " ".join(text.split())
+
+
+def expand(pattern: str, rng: Random) -> str:
+    """One of the pattern's sentences. Raises ValueError for unmatched brackets."""
+    parts = [piece if isinstance(piece, str) else expand(rng.choice(piece), rng) for piece in _split(pattern)]
+    return _tidy("".join(parts))
+
+
+def every(pattern: str) -> Iterator[str]:
+    """All sentences of the pattern, in order. Raises ValueError for unmatched brackets."""
+    options = [
+        [piece] if isinstance(piece, str) else [text for option in piece for text in every(option)]
+        for piece in _split(pattern)
+    ]
+    for choice in product(*options):
+        yield _tidy("".join(choice))

@@ -1,0 +1,266 @@
+"""Calls as rows of ids: what is given, what is to be learnt, and which user speech carries which words (for CTC)."""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from random import Random
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from services.lm.prompt import ChatTemplate
+from training.domain.callers import READING, request_of
+from training.domain.conversations import Turn, sample_call
+from training.domain.replies import ANNOUNCEMENTS, PERSONA, SYSTEM, Request
+from training.tokenizer.encode import Utterance
+
+TRANSCRIPTION = "transcription\n"  # in place of "streaming_transcription\n": the caller's words instead of an answer
+LONGEST = 620
+_KINDS = {"call": 0.74, "transcribe": 0.14, "say": 0.12}
+_CLEAN = 0.4
+_NOISY_CODES, _NEIGHBOUR_RATE, _RANDOM_RATE = 0.6, 0.08, 0.02
+_CUT_OFF = 0.07  # turns in which the caller interrupts the agent
+_ANNOUNCED = 0.06
+_GAP, _LONGEST_GAP = 0.35, 700  # positions skipped, so that long calls are familiar
+
+Codes = npt.NDArray[np.int16]
+
+
+@dataclass
+class Row:
+    """One row of a batch; after `ids[i]`, `targets[i]` is learnt where `weights[i]` is not 0.
+
+    `jumps`: (index, positions skipped before it). `heard`: (index, frames, text ids) of each user speech.
+    """
+
+    ids: list[int] = field(default_factory=list)
+    targets: list[int] = field(default_factory=list)
+    weights: list[float] = field(default_factory=list)
+    jumps: list[tuple[int, int]] = field(default_factory=list)
+    heard: list[tuple[int, int, list[int]]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    text: float = 2.5
+    speech: float = 1.0
+    end: float = 2.5
+    transcript: float = 1.0
+
+
+class Writer:
+    """Builds a row part by part with the serving code's own template."""
+
+    def __init__(self, template: ChatTemplate, weights: LossWeights) -> None:
+        self.template = template
+        self.weights = weights
+        self.row = Row()
+
+    def _learn(self, token: int, weight: float) -> None:
+        if weight and self.row.ids:
+            self.row.targets[-1], self.row.weights[-1] = token, weight
+
+    def _add(self, ids: Sequence[int], weight: float = 0.0) -> None:
+        for token in ids:
+            self._learn(token, weight)
+            self.row.ids.append(token)
+            self.row.targets.append(0)
+            self.row.weights.append(0.0)
+
+    def gap(self, positions: int) -> None:
+        self.row.jumps.append((len(self.row.ids), positions))
+
+    def user(self, codes: Sequence[int], words: str) -> None:
+        self._add(self.template.user_speech_head())
+        self.row.heard.append((len(self.row.ids), len(codes), self.template.text.encode(f" {words}") if words else []))
+        self._add(self.template.speech(codes))
+        self._add(self.template.end_of_speech())
+
+    def transcript(self, words: str) -> None:
+        self._add([self.template.vocabulary.assistant, *self.template.text.encode(TRANSCRIPTION)])
+        self._add(self.template.text.encode(f" {words}"), self.weights.transcript)
+        self._learn(self.template.end, self.weights.transcript)
+
+    def answer(self, text: str, codes: Sequence[int] | None, free: bool, cut: float = 1.0) -> None:
+        """An assistant turn. Text is learnt when `free`; without codes only its first block; `cut` ends it early.
+
+        The end token is learnt but not written: it belongs to the turn that follows.
+        """
+        self._add(self.template.assistant_head())
+        if codes is None:
+            self._add(self.template.text.encode(text)[: self.template.text_block], self.weights.text)
+            return
+        ids = self.template.answer(text, codes)
+        for token in ids[: max(1, math.ceil(len(ids) * cut))]:
+            speech = self.template.vocabulary.is_speech(token)
+            self._add([token], self.weights.speech if speech else self.weights.text if free else 0.0)
+        if cut == 1.0:
+            self._learn(self.template.end, self.weights.end)
+
+
+class Calls:
+    """Rows for training or evaluation from recordings of callers and of the agent."""
+
+    def __init__(
+        self,
+        template: ChatTemplate,
+        callers: Sequence[Utterance],
+        replies: dict[str, Codes],
+        neighbours: npt.NDArray[np.int64],
+        seed: int,
+        weights: LossWeights | None = None,
+    ) -> None:
+        self.template = template
+        self.callers = callers
+        self.replies = replies
+        self.weights = weights or LossWeights()
+        self._neighbours = neighbours
+        self._rng = Random(seed)
+        self._numpy = np.random.default_rng(seed)
+        self._by_intent: dict[str, list[int]] = defaultdict(list)
+        for i, utterance in enumerate(callers):
+            self._by_intent[utterance.clip.intent].append(i)
+        self._readable = [i for i, utterance in enumerate(callers) if utterance.clip.text]
+        self._pure_reading = self._by_intent[READING]
+        self._sayable = sorted(replies)
+
+    def prefix(self) -> list[int]:
+        return [*self.template.prefix, *self.template.system(SYSTEM + PERSONA)]
+
+    def draw(self, intent: str, rng: Random) -> tuple[int, Request]:
+        source = rng.choice(self._by_intent[intent])
+        return source, request_of(self.callers[source].clip)
+
+    def row(self) -> Row:
+        kind = self._rng.choices(list(_KINDS), list(_KINDS.values()))[0]
+        writer = Writer(self.template, self.weights)
+        if self._rng.random() < _GAP:
+            writer.gap(self._rng.randrange(_LONGEST_GAP))
+        if kind == "say":
+            self._say(writer)
+        elif kind == "transcribe":
+            self._transcribe(writer)
+        else:
+            self._call(writer)
+        return writer.row
+
+    def _say(self, writer: Writer) -> None:
+        text = self._rng.choice(ANNOUNCEMENTS) if self._rng.random() < 0.15 else self._rng.choice(self._sayable)
+        writer.answer(text, self.replies[text].tolist(), free=False)
+
+    def _transcribe(self, writer: Writer) -> None:
+        pure = self._pure_reading and self._rng.random() < 0.75
+        source = self._rng.choice(self._pure_reading if pure else self._readable)
+        words = self.callers[source].clip.text
+        writer.user(self.view(source), words)
+        writer.transcript(words)
+
+    def _call(self, writer: Writer) -> None:
+        rng = self._rng
+        turns = sample_call(self.draw, rng, lambda reply: True)
+        for i, turn in enumerate(turns):
+            if len(writer.row.ids) > LONGEST - 150 and i:
+                return
+            if i and rng.random() < _ANNOUNCED:
+                text = rng.choice(ANNOUNCEMENTS)
+                writer.answer(text, self.replies[text].tolist(), free=False)
+            if not self._turn(writer, turn, last=i == len(turns) - 1):
+                return
+
+    def _turn(self, writer: Writer, turn: Turn, last: bool) -> bool:
+        """Writes a turn; false when its answer's speech is not known, so that the call cannot go on."""
+        rng = self._rng
+        if turn.request is not None:
+            if rng.random() < _GAP / 3:
+                writer.gap(rng.randrange(_LONGEST_GAP // 3))
+            writer.user(self.view(turn.source), self.callers[turn.source].clip.text)
+        codes = self.replies.get(turn.reply)
+        if codes is None:
+            writer.answer(turn.reply, None, free=True)
+            return False
+        cut = rng.random() if not last and rng.random() < _CUT_OFF else 1.0
+        writer.answer(turn.reply, codes.tolist(), free=turn.request is not None, cut=cut)
+        return True
+
+    def view(self, source: int) -> list[int]:
+        """One view of the recording, some codes replaced by their neighbours."""
+        rng, utterance = self._rng, self.callers[source]
+        clean = len(utterance.views) == 1 or rng.random() < _CLEAN
+        codes = (utterance.views[0] if clean else rng.choice(utterance.views[1:])).astype(np.int64)
+        if rng.random() < _NOISY_CODES:
+            near = self._numpy.random(len(codes)) < _NEIGHBOUR_RATE
+            choice = self._numpy.integers(0, self._neighbours.shape[1], near.sum())
+            codes[near] = self._neighbours[codes[near], choice]
+            wild = self._numpy.random(len(codes)) < _RANDOM_RATE
+            codes[wild] = self._numpy.integers(0, len(self._neighbours), wild.sum())
+        out: list[int] = codes.tolist()
+        return out
+
+
+@dataclass
+class Batch:
+    tokens: Tensor
+    positions: Tensor
+    targets: Tensor  # (learnt)
+    weights: Tensor  # (learnt)
+    wanted: Tensor  # (rows, time)
+    heard: Tensor  # (utterances, frames), indices into the flattened tokens
+    heard_lengths: Tensor
+    words: Tensor  # concatenated text ids of the utterances
+    word_lengths: Tensor
+
+
+def collate(rows: Sequence[Row], prefix: int, padding: int) -> Batch:
+    """Rows as tensors, padded at the end. Positions start after the prefix."""
+    time = max(len(row.ids) for row in rows)
+    tokens = torch.full((len(rows), time), padding)
+    targets = torch.zeros(len(rows), time, dtype=torch.long)
+    weights = torch.zeros(len(rows), time)
+    steps = torch.ones(len(rows), time, dtype=torch.long)
+    heard: list[tuple[int, int, list[int]]] = []
+    for i, row in enumerate(rows):
+        n = len(row.ids)
+        tokens[i, :n] = torch.tensor(row.ids)
+        targets[i, :n] = torch.tensor(row.targets)
+        weights[i, :n] = torch.tensor(row.weights)
+        steps[i, 0] = prefix
+        for at, skipped in row.jumps:
+            steps[i, min(at, time - 1)] += skipped
+        # A text can only be aligned to at least as many frames as it has tokens.
+        heard += [(i * time + start, frames, words) for start, frames, words in row.heard if frames > len(words)]
+    frames = max((count for _, count, _ in heard), default=1)
+    spans = torch.zeros(len(heard), frames, dtype=torch.long)
+    for i, (start, count, _) in enumerate(heard):
+        spans[i, :count] = torch.arange(start, start + count)
+    wanted = weights > 0
+    return Batch(
+        tokens=tokens,
+        positions=steps.cumsum(1),
+        targets=targets[wanted],
+        weights=weights[wanted],
+        wanted=wanted,
+        heard=spans,
+        heard_lengths=torch.tensor([count for _, count, _ in heard], dtype=torch.long),
+        words=torch.tensor([token for _, _, words in heard for token in words], dtype=torch.long),
+        word_lengths=torch.tensor([len(words) for _, _, words in heard], dtype=torch.long),
+    )
+
+
+def batches(calls: Calls, tokens: int, prefix: int, padding: int, pool: int = 24) -> Iterator[Batch]:
+    """Endless batches of about `tokens` ids, rows of like length together."""
+    rng = np.random.default_rng(len(calls.callers))
+    while True:
+        rows: list[Row] = []
+        while sum(len(row.ids) for row in rows) < tokens * pool:
+            rows.append(calls.row())
+        rows.sort(key=lambda row: len(row.ids))
+        groups: list[list[Row]] = [[]]
+        for row in rows:
+            if groups[-1] and len(row.ids) * (len(groups[-1]) + 1) > tokens:
+                groups.append([])
+            groups[-1].append(row)
+        for i in rng.permutation(len(groups)):
+            yield collate(groups[i], prefix, padding)

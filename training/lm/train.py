@@ -1,0 +1,170 @@
+"""Training of the language model on calls: next tokens of answers, and CTC over the caller's speech at a middle layer."""
+
+import time
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from tqdm import tqdm
+
+from services.tokenizer import weights as tokenizer_weights
+from training import corpus
+from training.domain import replies as domain_replies
+from training.domain.wordings import PATTERNS, wordings
+from training.lm import bpe, data
+from training.lm.export import export, load_template
+from training.lm.model import LanguageModel, LMConfig
+from training.paths import CACHE, PLOTS, WEIGHTS
+from training.progress import Budget, History, cosine, save_checkpoint
+from training.tokenizer.encode import TOKENS, Utterance, read_utterances
+from training.tokenizer.export import TOKENIZER
+
+CHECKPOINT = CACHE / "lm" / "checkpoint.pt"
+LM = WEIGHTS / "lm"
+
+_RANKS = 1400
+_TOKENS_A_BATCH = 2200
+_LEARNING_RATE = 1.5e-3
+_CTC, _CTC_LATE = 0.5, 0.2
+_LATE = 0.7
+_WARM_UP = 80
+_SAVE_EVERY = 240.0
+_NEIGHBOURS = 4
+
+
+def vocabulary_texts(rng: Random) -> list[str]:
+    """Text that the byte-pair vocabulary is learnt from: prompts, answers, requests, and some general English."""
+    texts = [domain_replies.SYSTEM + domain_replies.PERSONA] * 300
+    texts += domain_replies.all_fixed() * 40
+    texts += ["streaming_transcription\n", data.TRANSCRIPTION] * 300
+    for digit in corpus.DIGITS:
+        texts += [f" {digit}"] * 500
+    for day in (*domain_replies.DAYS, "Sunday"):
+        texts += [domain_replies.hours_on(day)] * 60
+        texts += [domain_replies.booked(day, time) for time in domain_replies.TIMES] * 4
+        texts += [domain_replies.moved(day, time) for time in domain_replies.TIMES] * 2
+    for intent, patterns in PATTERNS.items():
+        for number in range(len(patterns)):
+            some = wordings(intent, number, "train")
+            texts += [f" {text}" for text in rng.sample(some, min(30, len(some)))]
+    texts += [f" {corpus.wide_text(rng)}" for _ in range(1500)]
+    return texts
+
+
+def prepare_vocabulary(folder: Path, codes: int, seed: int) -> None:
+    """Writes the text tokenizer unless it is there."""
+    if not (folder / "tokenizer.model").exists():
+        bpe.write_tokenizer(folder, bpe.train_ranks(vocabulary_texts(Random(seed)), _RANKS), codes)
+
+
+def load_speech(
+    split: str, callers: tuple[str, ...], folder: Path = TOKENS
+) -> tuple[list[Utterance], dict[str, npt.NDArray[np.int16]]]:
+    """Callers' recordings of the named shards, and the agent's answers by their text."""
+    heard = [utterance for name in callers for path in sorted(folder.glob(f"{name}-*.json")) for utterance in read_utterances(path)]
+    spoken: dict[str, npt.NDArray[np.int16]] = {}
+    for path in sorted(folder.glob(f"replies*-{split}-*.json")):
+        spoken |= {utterance.clip.text: utterance.views[0] for utterance in read_utterances(path)}
+    return heard, spoken
+
+
+def nearest_codes(codebook: Tensor, count: int = _NEIGHBOURS) -> npt.NDArray[np.int64]:
+    """(codes, count): the closest other codes of each."""
+    near = torch.cdist(codebook, codebook).topk(count + 1, largest=False).indices[:, 1:]
+    return near.numpy()
+
+
+def loss_of(model: LanguageModel, prefix: Tensor, batch: data.Batch, ctc_weight: float, speech: int) -> tuple[Tensor, dict[str, float]]:
+    """The loss of a batch, and its parts; ids from `speech` on are speech tokens."""
+    with torch.autocast("cpu", torch.bfloat16):
+        heard = batch.heard if len(batch.heard) else None
+        logits, ctc = model(prefix, batch.tokens, batch.positions, batch.wanted, heard)
+    each = F.cross_entropy(logits.float(), batch.targets, reduction="none")
+    loss = (each * batch.weights).sum() / batch.weights.sum()
+    parts = {}
+    spoken = batch.targets >= speech
+    for name, chosen in (("speech", spoken), ("text", ~spoken)):
+        if chosen.any():
+            parts[name] = each[chosen].mean().item()
+    if ctc is not None:
+        log_probabilities = F.log_softmax(ctc.float(), -1).transpose(0, 1)
+        blank = model.config.ctc_classes - 1
+        alignment = F.ctc_loss(
+            log_probabilities, batch.words, batch.heard_lengths, batch.word_lengths, blank=blank, zero_infinity=True
+        )
+        loss = loss + ctc_weight * alignment
+        parts["ctc"] = alignment.item()
+    return loss, parts
+
+
+def _optimizer(model: LanguageModel) -> torch.optim.Optimizer:
+    decayed = [p for name, p in model.named_parameters() if p.dim() > 1 and name != "embedding.weight"]
+    others = [p for name, p in model.named_parameters() if p.dim() <= 1 or name == "embedding.weight"]
+    groups = [{"params": decayed, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=_LEARNING_RATE, betas=(0.9, 0.98))
+
+
+def train(minutes: float, seed: int = 1, threads: int = 1, checkpoint: Path = CHECKPOINT, folder: Path = LM) -> None:
+    """Trains for `minutes` in all, resuming `checkpoint`; the model so far is exported every few minutes."""
+    torch.set_num_threads(threads)
+    torch.manual_seed(seed)
+    codebook = tokenizer_weights.load(TOKENIZER).encoder.codebook.weight
+    prepare_vocabulary(folder, len(codebook), seed)
+    template = load_template(folder)
+    vocabulary = template.vocabulary
+    callers, replies = load_speech("train", ("callers-train", "reading-train"))
+    if not callers or not replies:
+        raise SystemExit("no speech tokens to learn from: run `python -m training data` first")
+    texts = len(template.text.ids)
+    config = LMConfig(vocabulary=-(-vocabulary.size // 64) * 64, ctc_classes=texts + 1)
+    model = LanguageModel(config)
+    model.start_speech_from(codebook, vocabulary.speech_offset, seed)
+    optimizer = _optimizer(model)
+    history, step, done = History("Language model"), 0, 0.0
+    if checkpoint.exists():
+        state = torch.load(checkpoint)
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        history.rows, step, done = state["history"], state["step"], state["done"]
+    budget = Budget(minutes, done)
+    calls = data.Calls(template, callers, replies, nearest_codes(codebook), seed + step)
+    prefix = torch.tensor(calls.prefix())
+    source = data.batches(calls, _TOKENS_A_BATCH, len(prefix), template.end)
+    saved, size = budget.done, sum(p.numel() for p in model.parameters()) - sum(p.numel() for p in model.ctc.parameters())
+    print(f"{len(callers)} callers, {len(replies)} answers, prompt of {len(prefix)} tokens, {size / 1e6:.2f} M parameters")
+
+    def save() -> None:
+        state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "history": history.rows}
+        save_checkpoint(checkpoint, state | {"step": step, "done": budget.done})
+        history.save(PLOTS, "lm")
+        export(model, folder)
+
+    bar = tqdm(total=round(budget.limit), unit="s", desc="lm")
+    tokens, started = 0, time.monotonic()
+    while budget.fraction < 1.0:
+        for group in optimizer.param_groups:
+            group["lr"] = _LEARNING_RATE * cosine(budget.fraction, step, _WARM_UP)
+        batch = next(source)
+        ctc_weight = _CTC if budget.fraction < _LATE else _CTC_LATE
+        loss, parts = loss_of(model, prefix, batch, ctc_weight, vocabulary.speech_offset)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        step += 1
+        tokens += batch.tokens.numel()
+        history.add(**parts)
+        if step % 25 == 0:
+            row = history.close_row(budget.done / 60, step)
+            bar.n = round(budget.done)
+            rate = tokens / (time.monotonic() - started)
+            bar.set_postfix_str(" ".join(f"{k} {v:.3g}" for k, v in row.items() if k != "minute") + f" {rate:.0f} tok/s")
+        if budget.done - saved > _SAVE_EVERY:
+            save()
+            saved = budget.done
+    save()
+    bar.close()
