@@ -1,12 +1,8 @@
 """`python -m services.agent`: one agent process."""
 
 import asyncio
-import logging
-import sys
+import os
 
-from loguru import logger as pipecat_logger
-
-from services.agent.app import StartError, run
 from services.agent.settings import AgentSettings
 from services.common.settings import fail, load
 
@@ -16,15 +12,17 @@ PROG = "agent"
 def main() -> None:
     """Entry point."""
     settings = load(AgentSettings, PROG)
-    logging.basicConfig(
-        level=settings.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    pipecat_logger.remove()
-    pipecat_logger.add(sys.stderr, level="WARNING" if settings.log_level == "INFO" else settings.log_level)
+    os.environ.setdefault("LOGURU_AUTOINIT", "False")  # pipecat greets on stderr when it is imported
+    from services.agent import logs
+    from services.agent.app import StartError, run
+
+    logs.set_up(settings.log_level)
     try:
-        asyncio.run(run(settings))
+        failure = asyncio.run(run(settings))
     except StartError as error:
         fail(PROG, str(error))
+    if failure:
+        raise SystemExit(f"{PROG}: error: {failure}")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 from contextlib import AsyncExitStack
+from typing import Any
 
 import grpc
 from redis.exceptions import RedisError
@@ -15,6 +16,7 @@ from services.agent.calls import SERVICE, CallsServicer
 from services.agent.events import EventBus
 from services.agent.http import HttpServer, make_app
 from services.agent.legs.base import INPUT_RATE
+from services.agent.legs.sip import SipEndpoint, SipSettings
 from services.agent.models import ModelError, ModelServices
 from services.agent.personas import PersonaError, load_personas
 from services.agent.settings import AgentSettings, split_address
@@ -34,8 +36,8 @@ class StartError(Exception):
     """The agent cannot start; the message says why in one line."""
 
 
-async def run(settings: AgentSettings) -> None:
-    """Serves until SIGTERM or SIGINT.
+async def run(settings: AgentSettings) -> str:
+    """Serves until SIGTERM or SIGINT; returns what went wrong when it had to stop by itself, else nothing.
 
     Raises:
         StartError: something it needs is missing or taken.
@@ -45,16 +47,23 @@ async def run(settings: AgentSettings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with AsyncExitStack() as stack:
         try:
-            port = await _start(settings, stack)
+            port, failed = await _start(settings, stack)
         except (StoreError, ModelError, PersonaError, OSError) as error:
             raise StartError(" ".join(str(error).split())) from error
         print(f"agent: serving on port {port}", flush=True)
-        await stop.wait()
+        stopped = asyncio.create_task(stop.wait())
+        endings: set[asyncio.Future[Any]] = {stopped, failed}
+        await asyncio.wait(endings, return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
         log.info("stopping")
+        return failed.result() if failed.done() else ""
 
 
-async def _start(settings: AgentSettings, stack: AsyncExitStack) -> int:
-    """Starts everything, each part's stop pushed on the stack; returns the port of the Calls service."""
+async def _start(settings: AgentSettings, stack: AsyncExitStack) -> "tuple[int, asyncio.Future[str]]":
+    """Starts everything, each part's stop pushed on the stack.
+
+    Returns the port of the Calls service, and a future that resolves when a part fails for good.
+    """
     personas = load_personas(settings.personas, settings.persona)
     agent_id = settings.agent_id or f"{socket.gethostname()}-{os.getpid()}"
     store = Store(settings.redis_url, agent_id)
@@ -79,6 +88,14 @@ async def _start(settings: AgentSettings, stack: AsyncExitStack) -> int:
     http = HttpServer(make_app(switchboard), *split_address(settings.http_listen))
     await http.start()
     stack.push_async_callback(http.stop)
+    failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    if settings.sip_listen:
+        host, sip_port = split_address(settings.sip_listen)
+        sip = SipEndpoint(_sip_settings(settings, host, sip_port), switchboard)
+        await sip.start()
+        stack.push_async_callback(sip.close)
+        switchboard.dialler = sip
+        failed = sip.failed or failed
     port = await calls.start()
 
     async def stop_serving() -> None:
@@ -89,7 +106,14 @@ async def _start(settings: AgentSettings, stack: AsyncExitStack) -> int:
     stack.push_async_callback(stop_serving)
     undertaker = asyncio.create_task(_bury_lost(store), name="undertaker")
     stack.callback(undertaker.cancel)
-    return port
+    return port, failed
+
+
+def _sip_settings(settings: AgentSettings, host: str, port: int) -> SipSettings:
+    try:
+        return SipSettings(host, port, rtp_ports=settings.rtp_range, max_call_s=settings.max_call_minutes * 60.0)
+    except ValueError as error:
+        raise StartError(str(error)) from error
 
 
 async def _bury_lost(store: Store) -> None:

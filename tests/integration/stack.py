@@ -1,0 +1,149 @@
+"""The real system as processes on free ports: Redis, the three model services, and agents."""
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+HOST = "127.0.0.1"
+ROOT = Path(__file__).resolve().parents[2]
+START_S = 120.0
+SERVING = re.compile(r"serving on port (\d+)|Ready to accept connections")
+
+
+def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
+    """A port that nobody uses now."""
+    with socket.socket(socket.AF_INET, kind) as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+class Process:
+    """A child that says on which port it serves; its output goes into a log file."""
+
+    def __init__(self, name: str, command: Sequence[str], log: Path) -> None:
+        self.name = name
+        self.log = log
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+        with log.open("wb") as output:
+            self._child = subprocess.Popen(
+                command, stdout=output, stderr=subprocess.STDOUT, cwd=ROOT, env=environment, start_new_session=True
+            )
+        self.port = 0
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
+    def wait_serving(self, seconds: float = START_S) -> int:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            match = SERVING.search(self.log.read_text(errors="replace"))
+            if match is not None:
+                self.port = int(match[1] or 0)
+                return self.port
+            if self._child.poll() is not None:
+                raise AssertionError(f"{self.name} ended with {self._child.returncode}: {self.tail()}")
+            time.sleep(0.05)
+        self.stop()
+        raise AssertionError(f"{self.name} did not serve within {seconds} s: {self.tail()}")
+
+    def tail(self) -> str:
+        return self.log.read_text(errors="replace")[-2000:]
+
+    def kill(self) -> None:
+        self._child.kill()
+        self._child.wait()
+
+    def stop(self, seconds: float = 20.0) -> int:
+        """SIGTERM, and SIGKILL when that is not enough; returns the exit status."""
+        if self._child.poll() is None:
+            self._child.send_signal(signal.SIGTERM)
+            try:
+                self._child.wait(seconds)
+            except subprocess.TimeoutExpired:
+                self.kill()
+        return int(self._child.returncode)
+
+
+@dataclass
+class Agent:
+    """A running agent's addresses."""
+
+    process: Process
+    sip_port: int
+    http_port: int
+    calls: str
+
+    @property
+    def page(self) -> str:
+        return f"http://{HOST}:{self.http_port}"
+
+    @property
+    def sip_uri(self) -> str:
+        return f"sip:trunkline@{HOST}:{self.sip_port}"
+
+
+@dataclass
+class Stack:
+    """Redis and the three model services; `agent` runs an agent over them."""
+
+    directory: Path
+    redis_url: str
+    tokenizer: str
+    lm: str
+    decoder: str
+    processes: dict[str, Process] = field(default_factory=dict)
+
+    @contextlib.contextmanager
+    def agent(
+        self, capacity: int = 2, personas: Path = ROOT / "personas", sip: bool = False, *more: str
+    ) -> Iterator[Agent]:
+        """An agent of its own; ended, and checked to end cleanly, on exit."""
+        http_port = free_port()
+        sip_port = free_port(socket.SOCK_DGRAM) if sip else 0
+        command = [sys.executable, "-m", "services.agent", "--redis-url", self.redis_url]
+        command += ["--tokenizer", self.tokenizer, "--lm", self.lm, "--decoder", self.decoder]
+        command += ["--sip-listen", f"{HOST}:{sip_port}" if sip else ""]
+        command += ["--http-listen", f"{HOST}:{http_port}", "--calls-listen", f"{HOST}:0"]
+        command += ["--capacity", str(capacity), "--personas", str(personas), *more]
+        process = Process("agent", command, self.directory / f"agent-{http_port}.log")
+        try:
+            port = process.wait_serving()
+            yield Agent(process, sip_port, http_port, f"{HOST}:{port}")
+        finally:
+            status = process.stop()
+        assert status == 0, f"the agent ended with {status}: {process.tail()}"
+
+
+@contextlib.contextmanager
+def running(directory: Path, weights: dict[str, Path], capacity: int = 4) -> Iterator[Stack]:
+    """Starts Redis and the model services with these weights; stops them all."""
+    redis_port = free_port()
+    processes: dict[str, Process] = {}
+    try:
+        command = ["redis-server", "--port", str(redis_port), "--bind", HOST, "--save", "", "--dir", str(directory)]
+        processes["redis"] = Process("redis", command, directory / "redis.log")
+        for name, path in weights.items():
+            command = [sys.executable, "-m", f"services.{name}", "--weights", str(path), "--listen", f"{HOST}:0"]
+            command += ["--capacity", str(capacity), "--threads", "1"]
+            processes[name] = Process(name, command, directory / f"{name}.log")
+        for process in processes.values():
+            process.wait_serving()
+        addresses = {name: f"{HOST}:{processes[name].port}" for name in weights}
+        yield Stack(directory, f"redis://{HOST}:{redis_port}/0", **addresses, processes=processes)
+    finally:
+        for process in processes.values():
+            process.stop()
+
+
+def nano_weights() -> dict[str, Path]:
+    """The shipped small models."""
+    return {name: ROOT / "weights" / "nano" / name for name in ("tokenizer", "lm", "decoder")}
