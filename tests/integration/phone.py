@@ -48,7 +48,7 @@ snd_path {directory}
 """
 
 
-class CallFailed(Exception):
+class CallFailedError(Exception):
     """The call was refused or ended; the message is what the phone shows."""
 
 
@@ -76,7 +76,7 @@ class Phone:
         """Rings `uri` and returns when it is answered.
 
         Raises:
-            CallFailed: it is refused.
+            CallFailedError: it is refused.
         """
         for old in self._directory.glob("dump-*.wav"):
             old.unlink()
@@ -84,7 +84,7 @@ class Phone:
         await self.command("dial", uri)
         kind = await self.wait_for("CALL_ESTABLISHED", "CALL_CLOSED", timeout_s=timeout_s)
         if kind["type"] == "CALL_CLOSED":
-            raise CallFailed(kind.get("param", ""))
+            raise CallFailedError(kind.get("param", ""))
 
     async def hang_up(self) -> None:
         """Ends the call, or the ringing."""
@@ -160,14 +160,8 @@ async def phone(directory: Path, name: str = "phone", codec: str = "PCMU", accou
         codec: `PCMU` or `PCMA`.
         account: more account parameters, each with a leading semicolon.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    write_wav(directory / "quiet.wav", np.zeros(QUIET_S * RATE, np.int16))
     sip, control = _free_ports()
-    rtp = 20_000 + sip % 1000 * 20
-    config = CONFIG.format(modules=MODULES, sip=sip, control=control, directory=directory, rtp=rtp, rtp_last=rtp + 19)
-    (directory / "config").write_text(config)
-    (directory / "accounts").write_text(f"<sip:{name}@127.0.0.1>;regint=0;audio_codecs={codec}{account}\n")
-    (directory / "contacts").touch()
+    _furnish(directory, name, codec, account, sip, control)
     with (directory / "log.txt").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
             "baresip", "-f", str(directory), stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log
@@ -189,6 +183,16 @@ async def phone(directory: Path, name: str = "phone", codec: str = "PCMU", accou
             except TimeoutError:
                 process.kill()
                 await process.wait()
+
+
+def _furnish(directory: Path, name: str, codec: str, account: str, sip: int, control: int) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    write_wav(directory / "quiet.wav", np.zeros(QUIET_S * RATE, np.int16))
+    rtp = 20_000 + sip % 1000 * 20
+    config = CONFIG.format(modules=MODULES, sip=sip, control=control, directory=directory, rtp=rtp, rtp_last=rtp + 19)
+    (directory / "config").write_text(config)
+    (directory / "accounts").write_text(f"<sip:{name}@127.0.0.1>;regint=0;audio_codecs={codec}{account}\n")
+    (directory / "contacts").touch()
 
 
 def write_wav(path: Path, pcm: Pcm, rate: int = RATE) -> None:

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 # In order of preference. Opus and G.722 carry the whole band that the models hear; every phone has G.711.
 CODECS = ("opus/48000/2", "g722/16000/1", "pcmu", "pcma")
 ANSWER_TIMEOUT_S = 10.0  # from our 200 to the caller's ACK (RFC 3261 gives up after 64 * T1 = 32 s)
-MEDIA_TIMEOUT_S = 2.0  # from the ACK to open audio streams
+MEDIA_TIMEOUT_S = 10.0  # from the ACK to audio both ways: a PBX may set a call up on hold and connect it then
 MEDIA_POLL_S = 0.01
 SIP_URI = re.compile(r"sips?:[^\s<>\"@]+(@[^\s<>\"@]+)?", re.ASCII)
 NUMBER = re.compile(r"\+?[0-9*#]{1,32}", re.ASCII)
@@ -303,6 +303,7 @@ class SipEndpoint:
         settings = self._settings
         lines = [
             f"sip_listen {self._domain()}",
+            "sip_transports udp",  # else it also takes the same TCP port, and the next one for TLS
             "audio_jitter_buffer_type fixed",
             f"audio_jitter_buffer_ms {settings.jitter_ms[0]}-{settings.jitter_ms[1]}",
         ]

@@ -89,8 +89,8 @@ class SipMedia:
             info = self._audio.info()
         except AudioNotActive:
             return False
-        if not (info.tx_ready and info.rx_ready):
-            return False
+        if not (info.tx_sample_rate and info.rx_sample_rate):
+            return False  # the codec is not settled yet; a caller on hold, by contrast, has one and sends nothing
         self._rx = Converter(info.rx_sample_rate, INPUT_RATE)
         self._rx_channels = info.rx_channels
         self.output_rate = info.tx_sample_rate

@@ -1,0 +1,193 @@
+"""A SIP caller at the level of single messages (RFC 3261) and RTP packets (RFC 3550): says exactly what a test wants.
+
+Only for tests that need odd orders and odd bytes; conversations are held with `phone.py`.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import secrets
+import socket
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Pcm = npt.NDArray[np.int16]
+RATE = 8000
+PACKET = 160  # samples of 20 ms
+SILENCE = bytes([0xFF]) * PACKET  # mu-law zeros
+
+
+@dataclass(frozen=True)
+class Message:
+    """A response or request as it came."""
+
+    text: str
+
+    @property
+    def first_line(self) -> str:
+        return self.text.partition("\r\n")[0]
+
+    @property
+    def status(self) -> int:
+        """Of a response; 0 for a request."""
+        return int(self.first_line.split()[1]) if self.first_line.startswith("SIP/2.0") else 0
+
+    @property
+    def method(self) -> str:
+        """The method that it is or answers."""
+        return self.header("CSeq").split()[1]
+
+    def header(self, name: str) -> str:
+        for line in self.text.split("\r\n"):
+            if line.lower().startswith(name.lower() + ":"):
+                return line.partition(":")[2].strip()
+        return ""
+
+
+class Datagrams(asyncio.DatagramProtocol):
+    """Queues what arrives."""
+
+    def __init__(self) -> None:
+        self.queue: asyncio.Queue[bytes] = asyncio.Queue()
+
+    def datagram_received(self, data: bytes, addr: object) -> None:
+        self.queue.put_nowait(data)
+
+
+class Caller:
+    """One dialog with a user agent on loopback. Make it with `caller`."""
+
+    def __init__(self, target_port: int, sip: tuple[asyncio.DatagramTransport, Datagrams], rtp: socket.socket) -> None:
+        self._target = ("127.0.0.1", target_port)
+        self._transport, self._datagrams = sip
+        self._rtp = rtp
+        self.port = int(self._transport.get_extra_info("sockname")[1])
+        self.call_id = secrets.token_hex(8)
+        self.tag = secrets.token_hex(4)
+        self.to_tag = ""
+        self._branch = ""
+        self._cseq = 0
+        self._sequence = itertools.count()
+        self._remote_rtp: tuple[str, int] | None = None
+        self.received: list[Message] = []
+
+    def send_raw(self, data: bytes) -> None:
+        self._transport.sendto(data, self._target)
+
+    def invite(self, direction: str = "sendrecv") -> None:
+        """INVITE, or re-INVITE once answered, with G.711 and a direction."""
+        rtp_port = self._rtp.getsockname()[1]
+        sdp = (
+            f"v=0\r\no=- {self._cseq} {self._cseq} IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n"
+            f"m=audio {rtp_port} RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\na={direction}\r\na=ptime:20\r\n"
+        )
+        self.request("INVITE", sdp)
+
+    def request(self, method: str, sdp: str = "") -> None:
+        """A request of this dialog; ACK and CANCEL take the INVITE's number, CANCEL its branch too."""
+        if method not in ("ACK", "CANCEL"):
+            self._cseq += 1
+        if method != "CANCEL":
+            self._branch = f"z9hG4bK{secrets.token_hex(6)}"
+        to_tag = f";tag={self.to_tag}" if self.to_tag and method != "CANCEL" else ""
+        lines = [
+            f"{method} sip:anyone@127.0.0.1:{self._target[1]} SIP/2.0",
+            f"Via: SIP/2.0/UDP 127.0.0.1:{self.port};branch={self._branch};rport",
+            "Max-Forwards: 70",
+            f"From: <sip:wire@127.0.0.1:{self.port}>;tag={self.tag}",
+            f"To: <sip:anyone@127.0.0.1:{self._target[1]}>{to_tag}",
+            f"Call-ID: {self.call_id}",
+            f"CSeq: {self._cseq} {method}",
+            f"Contact: <sip:wire@127.0.0.1:{self.port}>",
+            *(["Content-Type: application/sdp"] if sdp else []),
+            f"Content-Length: {len(sdp)}",
+        ]
+        self.send_raw(("\r\n".join(lines) + "\r\n\r\n" + sdp).encode())
+
+    async def response(self, method: str, *statuses: int, timeout_s: float = 10.0) -> Message:
+        """The next response to `method` with one of these statuses; others are kept in `received`."""
+        async with asyncio.timeout(timeout_s):
+            while True:
+                message = await self.message()
+                if message.status in statuses and message.method == method:
+                    if message.status >= 180 and method == "INVITE":
+                        self._follow(message)
+                    return message
+
+    async def message(self) -> Message:
+        """The next message, whatever it is."""
+        message = Message((await self._datagrams.queue.get()).decode(errors="replace"))
+        self.received.append(message)
+        return message
+
+    async def answered(self, direction: str = "sendrecv") -> Message:
+        """INVITE, 200, ACK."""
+        self.invite(direction)
+        ok = await self.response("INVITE", 200)
+        self.request("ACK")
+        return ok
+
+    def requests_so_far(self) -> list[str]:
+        """First lines of requests that the far end sent."""
+        while not self._datagrams.queue.empty():
+            self.received.append(Message(self._datagrams.queue.get_nowait().decode(errors="replace")))
+        return [message.first_line for message in self.received if not message.status]
+
+    def send_rtp(self, payload: bytes = SILENCE) -> None:
+        """One packet of mu-law."""
+        assert self._remote_rtp is not None
+        number = next(self._sequence)
+        header = b"\x80\x00" + number.to_bytes(2, "big") + (number * PACKET).to_bytes(4, "big") + b"wire"
+        self._rtp.sendto(header + payload, self._remote_rtp)
+
+    async def listen(self, seconds: float) -> Pcm:
+        """What arrives now, decoded, in the order of arrival; sends silence meanwhile as a phone does."""
+        while True:
+            try:
+                self._rtp.recv(2048)
+            except BlockingIOError:
+                break
+        heard: list[Pcm] = []
+        loop = asyncio.get_running_loop()
+        until = loop.time() + seconds
+        due = loop.time()
+        while (now := loop.time()) < until:
+            if now >= due:
+                due += 0.02
+                self.send_rtp()
+            try:
+                heard.append(mu_law(self._rtp.recv(2048)[12:]))
+            except BlockingIOError:
+                await asyncio.sleep(0.004)
+        return np.concatenate(heard) if heard else np.zeros(0, np.int16)
+
+    def _follow(self, response: Message) -> None:
+        if ";tag=" in response.header("To"):
+            self.to_tag = response.header("To").rpartition(";tag=")[2]
+        for line in response.text.split("\r\n"):
+            if line.startswith("m=audio"):
+                self._remote_rtp = ("127.0.0.1", int(line.split()[1]))
+
+
+@contextlib.asynccontextmanager
+async def caller(target_port: int) -> AsyncIterator[Caller]:
+    """A caller with sockets of its own."""
+    loop = asyncio.get_running_loop()
+    transport, datagrams = await loop.create_datagram_endpoint(Datagrams, local_addr=("127.0.0.1", 0))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as rtp:
+        rtp.bind(("127.0.0.1", 0))
+        rtp.setblocking(False)
+        try:
+            yield Caller(target_port, (transport, datagrams), rtp)
+        finally:
+            transport.close()
+
+
+def mu_law(payload: bytes) -> Pcm:
+    """G.711 mu-law to 16-bit PCM."""
+    code = ~np.frombuffer(payload, np.uint8)
+    magnitude = (((code & 0x0F).astype(np.int32) << 3) + 0x84 << ((code >> 4) & 7).astype(np.int32)) - 0x84
+    return np.where(code & 0x80, -magnitude, magnitude).astype(np.int16)
