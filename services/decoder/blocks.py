@@ -1,0 +1,48 @@
+"""Where an utterance is cut into blocks: by token counts alone, so that messages may be split in any way."""
+
+from dataclasses import dataclass
+
+FIRST_BLOCK = 10
+NEXT_BLOCKS = (20, 30, 50)  # multiples of the encoder's block of 10; the last size repeats
+
+
+@dataclass(frozen=True)
+class Block:
+    """Tokens `start` up to `stop` of the utterance. A last block may be empty: only held back audio is due then."""
+
+    start: int
+    stop: int
+    last: bool
+
+
+class BlockSchedule:
+    """Says which block can be synthesised next. A full block is never the last: what it holds back comes after it."""
+
+    def __init__(self) -> None:
+        self.received = 0
+        self._done = 0
+        self._full_blocks = 0
+        self._finished = False
+        self._last_given = False
+
+    def push(self, count: int) -> None:
+        """`count` more tokens are there."""
+        self.received += count
+
+    def finish(self) -> None:
+        """No more tokens will come."""
+        self._finished = True
+
+    def next(self) -> Block | None:
+        """The next block, or none when more tokens are needed or all is done."""
+        size = FIRST_BLOCK if not self._full_blocks else NEXT_BLOCKS[min(self._full_blocks, len(NEXT_BLOCKS)) - 1]
+        if self.received - self._done >= size:
+            self._full_blocks += 1
+            block = Block(self._done, self._done + size, last=False)
+        elif self._finished and self.received and not self._last_given:
+            self._last_given = True
+            block = Block(self._done, self.received, last=True)
+        else:
+            return None
+        self._done = block.stop
+        return block

@@ -1,0 +1,96 @@
+"""`SpeechDecoder` over gRPC: messages to the engine's calls and back; nothing of models here."""
+
+from collections.abc import AsyncIterator
+from contextlib import closing
+from typing import Any
+
+import grpc
+
+from services.common.errors import DrainingError, InvalidInputError
+from services.common.grpc_server import Server, Slots
+from services.decoder.blocks import FIRST_BLOCK, NEXT_BLOCKS
+from services.decoder.engine import DecoderEngine
+from services.decoder.utterance import Pcm
+from trunkline.v1 import decoder_pb2, decoder_pb2_grpc
+
+SERVICE = "trunkline.v1.SpeechDecoder"
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class SpeechDecoderServicer(decoder_pb2_grpc.SpeechDecoderServicer):
+    """The contract of protos/trunkline/v1/decoder.proto."""
+
+    def __init__(self, engine: DecoderEngine, slots: Slots) -> None:
+        self._engine = engine
+        self._slots = slots
+
+    async def Info(  # noqa: N802  the contract's name
+        self, request: decoder_pb2.SpeechDecoderInfoRequest, context: Context
+    ) -> decoder_pb2.SpeechDecoderInfoResponse:
+        """What this replica can do."""
+        return decoder_pb2.SpeechDecoderInfoResponse(
+            sample_rate=self._engine.sample_rate,
+            codebook_size=self._engine.codebook_size,
+            token_rate=self._engine.token_rate,
+            first_block_tokens=FIRST_BLOCK,
+            block_tokens=NEXT_BLOCKS,
+            capacity=self._slots.capacity,
+            active=self._slots.active,
+            model_revision=self._engine.revision,
+            voices=self._engine.voices.ids,
+        )
+
+    async def Synthesize(  # noqa: N802
+        self, request_iterator: AsyncIterator[decoder_pb2.SynthesizeRequest], context: Context
+    ) -> AsyncIterator[decoder_pb2.SynthesizeResponse]:
+        """One stream is one utterance; cancelling it frees its slot and stops its work."""
+        with self._slots.take():
+            first = await anext(request_iterator, None)
+            if first is None:
+                return
+            config = first.config if first.WhichOneof("payload") == "config" else decoder_pb2.SynthesizeConfig()
+            with closing(self._engine.open(config.seed, config.voice_id)) as stream:
+                if first.WhichOneof("payload") != "config":
+                    async for pcm in stream.push(_codes(first)):
+                        yield _response(pcm)
+                async for request in request_iterator:
+                    async for pcm in stream.push(_codes(request)):
+                        yield _response(pcm)
+                async for pcm in stream.finish():
+                    yield _response(pcm)
+
+    async def RegisterVoice(  # noqa: N802
+        self, request: decoder_pb2.RegisterVoiceRequest, context: Context
+    ) -> decoder_pb2.RegisterVoiceResponse:
+        """A voice from a reference recording."""
+        if self._slots.draining:
+            raise DrainingError("the service is draining; use another replica")
+        return decoder_pb2.RegisterVoiceResponse(
+            voice_id=await self._engine.register_voice(request.pcm, list(request.codes))
+        )
+
+
+def _codes(request: decoder_pb2.SynthesizeRequest) -> list[int]:
+    payload = request.WhichOneof("payload")
+    if payload == "config":
+        raise InvalidInputError("config is only allowed as the first message")
+    if payload is None:
+        raise InvalidInputError("a message without payload: send config or codes")
+    return list(request.codes.codes)
+
+
+def _response(pcm: Pcm) -> decoder_pb2.SynthesizeResponse:
+    return decoder_pb2.SynthesizeResponse(pcm=pcm.data, tokens_done=pcm.tokens_done)
+
+
+def make_server(engine: DecoderEngine, address: str, capacity: int) -> Server:
+    """The service on `address`, not yet started."""
+    slots = Slots(capacity, "decoder streams")
+    servicer = SpeechDecoderServicer(engine, slots)
+    return Server(
+        SERVICE,
+        lambda server: decoder_pb2_grpc.add_SpeechDecoderServicer_to_server(servicer, server),
+        address,
+        slots,
+    )

@@ -1,0 +1,1 @@
+"""The training of the flow: speech tokens of the agent's voice to its mel spectrogram."""

@@ -1,0 +1,1 @@
+"""The training of the vocoder: the agent's mel spectrogram to its waveform."""
