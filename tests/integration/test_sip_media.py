@@ -1,82 +1,108 @@
 """What is heard on a phone call: tones both ways between our SIP leg and Debian's baresip."""
 
-import asyncio
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from services.agent.legs.base import Leg
-from services.agent.legs.sip import SipEndpoint, SipLeg, SipSettings
-from tests.integration.phone import RATE, Pcm, installed, phone
+from tests.integration.phone import RATE, installed, phone
+from tests.integration.sip_bots import ToneBot, endpoint, pitch, tone, until
+from tests.integration.sip_wire import caller
 
-pytestmark = pytest.mark.skipif(not installed(), reason="needs Debian's baresip")
-
-
-def tone(hertz: float, seconds: float, rate: int) -> Pcm:
-    return (8000 * np.sin(2 * np.pi * hertz * np.arange(int(seconds * rate)) / rate)).astype(np.int16)
+needs_phone = pytest.mark.skipif(not installed(), reason="needs Debian's baresip")
 
 
-def pitch(pcm: Pcm, rate: int) -> tuple[float, float]:
-    """Frequency of the strongest tone, and its power over all the rest in decibels."""
-    spectrum = np.abs(np.fft.rfft(pcm * np.hanning(len(pcm)))) ** 2
-    peak = int(spectrum.argmax())
-    near = spectrum[max(0, peak - 4) : peak + 5].sum()
-    return peak * rate / len(pcm), float(10 * np.log10(near / max(spectrum.sum() - near, 1e-9)))
-
-
-class ToneBot:
-    """Answers and whistles; keeps what it hears."""
-
-    def __init__(self, hertz: float) -> None:
-        self.hertz = hertz
-        self.heard = bytearray()
-        self.legs: list[SipLeg] = []
-        self._task: asyncio.Task[None] | None = None
-
-    async def __call__(self, leg: Leg) -> str:
-        assert isinstance(leg, SipLeg)
-        self.legs.append(leg)
-        self._task = asyncio.create_task(self._talk(leg))
-        return "call"
-
-    async def _talk(self, leg: SipLeg) -> None:
-        await leg.answer()
-        whistle = tone(self.hertz, 60, leg.output_rate).tobytes()
-        sent = 0
-        while not leg.ended.done():
-            if leg.media.unsent_s() < 0.06:
-                packet = leg.output_rate // 50 * 2
-                leg.media.write(whistle[sent : sent + packet], leg.output_rate)
-                sent += packet
-            self.heard += leg.media.read()
-            await asyncio.sleep(0.005)
-
-
-async def until(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
-    async with asyncio.timeout(timeout_s):
-        while not condition():
-            await asyncio.sleep(0.02)
-
-
+@needs_phone
 @pytest.mark.parametrize("codec", ["PCMU", "PCMA"])
 async def test_each_side_hears_the_other(tmp_path: Path, codec: str) -> None:
     bot = ToneBot(1000)
-    endpoint = SipEndpoint(SipSettings(port=0), bot)
-    await endpoint.start()
-    try:
-        async with phone(tmp_path, codec=codec) as caller:
-            await caller.call(f"sip:anyone@127.0.0.1:{endpoint.port}")
-            await caller.play(tone(440, 20, RATE))
-            await until(lambda: caller.heard_s() > 1.5 and len(bot.heard) > 3 * 32_000)
-        assert bot.legs[0].from_ == "sip:phone@127.0.0.1"
-        assert bot.legs[0].to == f"sip:anyone@127.0.0.1:{endpoint.port}"
-        hertz, decibels = pitch(caller.heard()[-RATE:], RATE)
+    async with endpoint(bot) as agent, phone(tmp_path, codec=codec) as handset:
+        await handset.call(f"sip:anyone@127.0.0.1:{agent.port}")
+        await handset.play(tone(440, 20, RATE))
+        [leg] = bot.legs
+        await until(lambda: handset.heard_s() > 1.5 and len(bot.heard[leg]) > 3 * 32_000)
+        assert leg.from_ == "sip:phone@127.0.0.1"
+        assert leg.to == f"sip:anyone@127.0.0.1:{agent.port}"
+        assert leg.output_rate == RATE
+        hertz, decibels = pitch(handset.heard()[-RATE:], RATE)
         assert hertz == pytest.approx(1000, abs=2)
         assert decibels > 30
-        hertz, decibels = pitch(np.frombuffer(bot.heard, np.int16)[-16_000:], 16_000)
+        hertz, decibels = pitch(np.frombuffer(bot.heard[leg], np.int16)[-16_000:], 16_000)
         assert hertz == pytest.approx(440, abs=2)
         assert decibels > 30
-    finally:
-        await endpoint.close()
+
+
+@needs_phone
+async def test_two_calls_do_not_mix(tmp_path: Path) -> None:
+    bot = ToneBot()
+    async with endpoint(bot) as agent, phone(tmp_path / "1", "ann") as ann, phone(tmp_path / "2", "bob") as bob:
+        for handset, hertz in ((ann, 300.0), (bob, 600.0)):
+            await handset.call(f"sip:anyone@127.0.0.1:{agent.port}")
+            await handset.play(tone(hertz, 20, RATE))
+        await until(lambda: all(len(heard) > 3 * 32_000 for heard in bot.heard.values()))
+        for leg, heard in bot.heard.items():
+            hertz, decibels = pitch(np.frombuffer(heard, np.int16)[-16_000:], 16_000)
+            assert hertz == pytest.approx({"sip:ann@127.0.0.1": 300, "sip:bob@127.0.0.1": 600}[leg.from_], abs=2)
+            assert decibels > 30
+
+
+@needs_phone
+async def test_keys_arrive_as_they_were_pressed(tmp_path: Path) -> None:
+    bot = ToneBot()
+    async with endpoint(bot) as agent, phone(tmp_path) as handset:
+        await handset.call(f"sip:anyone@127.0.0.1:{agent.port}")
+        for key in "5", "#":
+            await handset.press(key)
+        [leg] = bot.legs
+        await until(lambda: list(leg.media.keys) == ["5", "#"])
+
+
+async def test_an_interruption_silences_what_was_not_sent_yet() -> None:
+    bot = ToneBot()
+    async with endpoint(bot) as agent, caller(agent.port) as wire:
+        await wire.answered()
+        [leg] = bot.legs
+        await wire.listen(0.3)
+        # Three seconds more than the line has sent, of a tone of their own.
+        assert leg.media.write(tone(2500, 1, leg.output_rate).tobytes(), leg.output_rate)
+        await wire.listen(0.3)
+        assert leg.media.unsent_s() > 0.4
+        leg.media.flush()
+        await wire.listen(0.2)  # what was on its way
+        hertz, decibels = pitch(await wire.listen(0.5), RATE)
+        assert hertz == pytest.approx(1000, abs=3)
+        assert decibels > 20
+
+
+@pytest.mark.parametrize("hold", ["sendonly", "inactive"])
+async def test_a_call_survives_hold(hold: str) -> None:
+    bot = ToneBot()
+    async with endpoint(bot) as agent, caller(agent.port) as wire:
+        await wire.answered()
+        assert pitch(await wire.listen(0.6), RATE)[0] == pytest.approx(1000, abs=3)
+        wire.invite(hold)
+        await wire.response("INVITE", 200)
+        wire.request("ACK")
+        await wire.listen(0.2)  # what was on its way
+        assert not len(await wire.listen(0.6))
+        wire.invite("sendrecv")
+        await wire.response("INVITE", 200)
+        wire.request("ACK")
+        [leg] = bot.legs
+        before = len(bot.heard[leg])
+        hertz, decibels = pitch((await wire.listen(1.0))[-4000:], RATE)
+        assert hertz == pytest.approx(1000, abs=3)
+        assert decibels > 20
+        assert len(bot.heard[leg]) > before
+        assert not leg.ended.done()
+
+
+async def test_a_call_that_begins_on_hold_is_talked_to_when_it_is_connected() -> None:
+    bot = ToneBot()
+    async with endpoint(bot) as agent, caller(agent.port) as wire:
+        await wire.answered("inactive")
+        assert not len(await wire.listen(0.4))
+        wire.invite("sendrecv")
+        await wire.response("INVITE", 200)
+        wire.request("ACK")
+        assert pitch((await wire.listen(1.0))[-4000:], RATE)[0] == pytest.approx(1000, abs=3)
