@@ -2,6 +2,7 @@
 
 import asyncio
 
+import numpy as np
 from pipecat.audio.turn.base_turn_analyzer import EndOfTurnState
 from pipecat.audio.turn.smart_turn.local_smart_turn_v3 import LocalSmartTurnAnalyzerV3
 from pipecat.audio.vad.silero import SileroVADAnalyzer
@@ -22,7 +23,7 @@ class VoiceActivity:
 
     def confidence(self, window: bytes) -> float:
         """How sure it is that `WINDOW_SAMPLES` of 16-bit PCM hold speech, 0 to 1. Takes about 0.2 ms."""
-        return float(self._analyzer.voice_confidence(window))
+        return float(np.asarray(self._analyzer.voice_confidence(window)).item())
 
     async def close(self) -> None:
         """Frees the model."""

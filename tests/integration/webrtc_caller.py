@@ -1,0 +1,163 @@
+"""A caller over WebRTC without a browser: aiortc speaks a waveform, and records what it hears and is shown."""
+
+import asyncio
+import contextlib
+import fractions
+import json
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import httpx
+import numpy as np
+import numpy.typing as npt
+from aiortc import MediaStreamTrack, RTCPeerConnection, RTCSessionDescription
+from av import AudioFrame, AudioResampler
+
+RATE = 16_000
+FRAME = RATE // 50
+WAIT_S = 60.0
+
+Waveform = npt.NDArray[np.float32]
+
+
+class Microphone(MediaStreamTrack):
+    """Silence, and what it is told to say, on a 20 ms clock."""
+
+    kind = "audio"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._pending: npt.NDArray[np.int16] = np.zeros(0, np.int16)
+        self._sent = 0
+        self._started = 0.0
+        self.quiet = asyncio.Event()
+        self.quiet.set()
+        self.said_until = 0.0  # monotonic time of the last speech sent
+
+    def say(self, waveform: Waveform) -> None:
+        samples = np.clip(waveform * 32767, -32768, 32767).astype(np.int16)
+        self._pending = np.concatenate([self._pending, samples])
+        self.quiet.clear()
+
+    async def recv(self) -> AudioFrame:
+        if not self._started:
+            self._started = time.monotonic()
+        await asyncio.sleep(max(0.0, self._started + self._sent / RATE - time.monotonic()))
+        samples = np.zeros(FRAME, np.int16)
+        taken = self._pending[:FRAME]
+        samples[: len(taken)] = taken
+        self._pending = self._pending[FRAME:]
+        if len(taken):
+            self.said_until = time.monotonic()
+        if not len(self._pending):
+            self.quiet.set()
+        frame = AudioFrame.from_ndarray(samples[None, :], layout="mono")
+        frame.sample_rate, frame.pts, frame.time_base = RATE, self._sent, fractions.Fraction(1, RATE)
+        self._sent += FRAME
+        return frame
+
+
+class Caller:
+    """One call to an agent's page."""
+
+    def __init__(self, page: str) -> None:
+        self._page = page
+        self.microphone = Microphone()
+        self.messages: list[dict[str, Any]] = []
+        self.call_id = ""
+        self.closed = asyncio.Event()
+        self._heard: list[npt.NDArray[np.int16]] = []
+        self.loud_at: list[float] = []  # monotonic time of each frame with sound in it
+        self._peer = RTCPeerConnection()
+        self._channel = self._peer.createDataChannel("rtvi")
+        self._listening: asyncio.Task[None] | None = None
+
+    async def call(self) -> None:
+        """Places the call; raises httpx.HTTPStatusError when it is refused."""
+        self._peer.addTrack(self.microphone)
+        self._channel.on("message", self._message)
+        self._peer.on("track", self._track)
+        self._peer.on("connectionstatechange", self._state)
+        await self._peer.setLocalDescription(await self._peer.createOffer())
+        offer = {"sdp": self._peer.localDescription.sdp, "type": "offer"}
+        async with httpx.AsyncClient(timeout=WAIT_S) as client:
+            response = await client.post(f"{self._page}/api/offer", json=offer)
+        response.raise_for_status()
+        answer = response.json()
+        self.call_id = answer["call_id"]
+        await self._peer.setRemoteDescription(RTCSessionDescription(answer["sdp"], "answer"))
+
+    async def hang_up(self) -> None:
+        await self._peer.close()
+        if self._listening is not None:
+            self._listening.cancel()
+            await asyncio.gather(self._listening, return_exceptions=True)
+
+    def heard(self, since: int = 0) -> Waveform:
+        """Everything heard so far at 16 kHz, from a sample on."""
+        whole = np.concatenate(self._heard) if self._heard else np.zeros(0, np.int16)
+        return (whole[since:] / 32768.0).astype(np.float32)
+
+    @property
+    def heard_samples(self) -> int:
+        return sum(len(piece) for piece in self._heard)
+
+    def captions(self) -> list[str]:
+        """Complete texts of the bot, in order."""
+        return [message["data"]["text"] for message in self.messages if message["type"] == "bot-transcription"]
+
+    def of_type(self, kind: str) -> list[dict[str, Any]]:
+        return [message for message in self.messages if message["type"] == kind]
+
+    def latencies(self) -> list[dict[str, float]]:
+        found = [message["data"] for message in self.of_type("server-message")]
+        return [data["stages"] for data in found if data["type"] == "turn-latency"]
+
+    async def until(self, condition: Callable[[], bool], what: str, seconds: float = WAIT_S) -> None:
+        """Polls for a condition; fails with its name."""
+        end = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < end, f"not within {seconds} s: {what}; messages: {self.messages[-8:]}"
+            await asyncio.sleep(0.02)
+
+    async def bot_is_quiet(self) -> None:
+        """Until the bot has said something and ended it."""
+        await self.until(lambda: self._counts("bot-stopped-speaking") > 0, "the bot spoke")
+        await self.until(
+            lambda: self._counts("bot-stopped-speaking") >= self._counts("bot-started-speaking"), "the bot ended"
+        )
+
+    def _counts(self, kind: str) -> int:
+        return len(self.of_type(kind))
+
+    def _message(self, text: str) -> None:
+        self.messages.append(json.loads(text))
+
+    def _track(self, track: MediaStreamTrack) -> None:
+        self._listening = asyncio.create_task(self._listen(track))
+
+    async def _listen(self, track: MediaStreamTrack) -> None:
+        resampler = AudioResampler("s16", "mono", RATE)
+        while True:
+            frame = await track.recv()
+            for piece in resampler.resample(frame):
+                samples = piece.to_ndarray()[0].astype(np.int16)
+                self._heard.append(samples)
+                if np.abs(samples.astype(np.int32)).max(initial=0) > 300:
+                    self.loud_at.append(time.monotonic())
+
+    def _state(self) -> None:
+        if self._peer.connectionState in ("closed", "failed"):
+            self.closed.set()
+
+
+@contextlib.asynccontextmanager
+async def calling(page: str) -> AsyncIterator[Caller]:
+    """A call that is hung up at the end."""
+    caller = Caller(page)
+    try:
+        await caller.call()
+        yield caller
+    finally:
+        await caller.hang_up()
