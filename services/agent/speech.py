@@ -94,7 +94,7 @@ class _AnswerInProgress:
         self.stage("first_packet")
         self._speech.publish(Speaking("bot", on=True))
         if self.turn is not None:
-            self._speech.publish(TurnTimes(self.number, self.turn.waterfall.milliseconds()))
+            self._speech.report_times(self.turn)
 
 
 class Speech:
@@ -132,6 +132,12 @@ class Speech:
         self._says: deque[str] = deque()
         self._turns = 0
         self._greeting_failure: ModelError | None = None
+
+    def report_times(self, turn: CallerTurn) -> None:
+        """Publishes and logs a turn's waterfall as far as it got."""
+        stages = turn.waterfall.milliseconds()
+        self.publish(TurnTimes(turn.number, stages))
+        log.info("turn", extra={"call_id": self.call_id, "turn": turn.number, **stages})
 
     def seed(self, turn: int) -> int:
         """Of the random draws of a turn; the same call and turn give the same."""
@@ -339,7 +345,7 @@ class Speech:
         if answer.player.audible:
             self.publish(Speaking("bot", on=False))
         elif turn is not None:
-            self.publish(TurnTimes(number, turn.waterfall.milliseconds()))
+            self.report_times(turn)
 
     async def _play_out(self, player: Player) -> None:
         await player.run(await asyncio.shield(self._media))

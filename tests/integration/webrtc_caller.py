@@ -141,6 +141,7 @@ class Caller:
         resampler = AudioResampler("s16", "mono", RATE)
         while True:
             frame = await track.recv()
+            assert isinstance(frame, AudioFrame)
             for piece in resampler.resample(frame):
                 samples = piece.to_ndarray()[0].astype(np.int16)
                 self._heard.append(samples)
