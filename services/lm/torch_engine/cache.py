@@ -15,29 +15,30 @@ class KVCache:
     def __init__(self, shape: tuple[int, int, int], dtype: torch.dtype, device: torch.device) -> None:
         layers, heads, size = shape
         self.length = 0
-        self._keys = torch.empty(layers, heads, 0, size, dtype=dtype, device=device)
-        self._values = torch.empty_like(self._keys)
+        self._data = torch.empty(layers, 2, heads, 0, size, dtype=dtype, device=device)
 
     def reserve(self, count: int) -> None:
         """Makes room for `count` more positions."""
-        capacity = self._keys.shape[2]
+        layers, pair, heads, capacity, size = self._data.shape
         if self.length + count <= capacity:
             return
         while capacity < self.length + count:
             capacity = max(2 * capacity, _FIRST_CAPACITY)
-        self._keys = self._grown(self._keys, capacity)
-        self._values = self._grown(self._values, capacity)
+        grown = self._data.new_empty(layers, pair, heads, capacity, size)
+        grown[..., : self.length, :] = self._data[..., : self.length, :]
+        self._data = grown
 
-    def write(self, layer: int, keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Puts one layer's keys and values (heads, count, size) after the present length.
+    def write(self, layer: int, pairs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Puts one layer's keys and values, (2, heads, count, size), after the present length.
 
-        The length moves on only by `advance`, when all layers are written. Returns the layer's keys and values from
-        position 0 on, the new ones included.
+        The length moves on only by `advance`, when all layers are written. Returns the layer's keys and values,
+        (heads, length + count, size) each, from position 0 on.
         """
-        end = self.length + keys.shape[1]
-        self._keys[layer, :, self.length : end] = keys
-        self._values[layer, :, self.length : end] = values
-        return self._keys[layer, :, :end], self._values[layer, :, :end]
+        end = self.length + pairs.shape[2]
+        data = self._data[layer]
+        data[:, :, self.length : end] = pairs
+        keys, values = data[:, :, :end].unbind(0)
+        return keys, values
 
     def advance(self, count: int) -> None:
         """Makes `count` positions that were written in every layer part of the session."""
@@ -46,9 +47,3 @@ class KVCache:
     def truncate(self, length: int) -> None:
         """Forgets everything from position `length` on."""
         self.length = min(self.length, length)
-
-    def _grown(self, old: torch.Tensor, capacity: int) -> torch.Tensor:
-        layers, heads, _, size = old.shape
-        new = old.new_empty(layers, heads, capacity, size)
-        new[:, :, : self.length] = old[:, :, : self.length]
-        return new

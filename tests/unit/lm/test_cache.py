@@ -8,7 +8,7 @@ SHAPE = (2, 3, 4)
 def fill(cache: KVCache, count: int, value: float) -> list[tuple[torch.Tensor, torch.Tensor]]:
     cache.reserve(count)
     block = torch.full((3, count, 4), value)
-    seen = [cache.write(layer, block + layer, -block - layer) for layer in range(2)]
+    seen = [cache.write(layer, torch.stack([block + layer, -block - layer])) for layer in range(2)]
     cache.advance(count)
     return seen
 
