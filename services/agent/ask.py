@@ -4,12 +4,12 @@ It is a phone of its own: the call goes over SIP and RTP like any other, in G.71
 """
 
 import asyncio
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from loguru import logger
 from rich.console import Console
 from rich.table import Table
 
@@ -63,7 +63,7 @@ def main(
         question = read_wav(file)
     except NotAWavError as error:
         _fail(str(error), 2)
-    logger.disable("pipecat")  # it greets on stderr when it is imported, which is why that is done here
+    os.environ.setdefault("LOGURU_AUTOINIT", "False")  # pipecat greets on stderr when it is imported
     from services.agent.ask_call import AskError, Target, ask, read_state
 
     try:

@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import itertools
 import json
-import shutil
 import socket
 import wave
 from collections.abc import AsyncIterator
@@ -50,11 +49,6 @@ snd_path {directory}
 
 class CallFailedError(Exception):
     """The call was refused or ended; the message is what the phone shows."""
-
-
-def installed() -> bool:
-    """The phone is there."""
-    return shutil.which("baresip") is not None and (MODULES / "sndfile.so").exists()
 
 
 class Phone:

@@ -1,15 +1,21 @@
 """What is heard on a phone call: tones both ways between our SIP leg and Debian's baresip."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.integration.phone import RATE, installed, phone
+from tests.integration.phone import RATE, phone
 from tests.integration.sip_bots import ToneBot, endpoint, pitch, tone, until
 from tests.integration.sip_wire import caller
 
-needs_phone = pytest.mark.skipif(not installed(), reason="needs Debian's baresip")
+needs_phone = pytest.mark.usefixtures("debian_phone")
+
+
+@pytest.fixture
+def debian_phone(require_debian: Callable[..., None]) -> None:
+    require_debian("baresip")
 
 
 @needs_phone

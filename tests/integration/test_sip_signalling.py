@@ -1,21 +1,32 @@
 """Calls that go other ways than answer, talk, hang up; and bytes that are no SIP at all."""
 
 import asyncio
-import shutil
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from services.agent.legs.base import CallRefusedError, Leg, LegError
 from services.agent.legs.sip import SipEndpoint, SipSettings, free_port
-from tests.integration.phone import CallFailedError, installed, phone
+from tests.integration.phone import CallFailedError, phone
 from tests.integration.sip_bots import ToneBot, endpoint, pitch, until
 from tests.integration.sip_wire import caller
 
 SCENARIOS = Path(__file__).parent / "sipp"
-needs_sipp = pytest.mark.skipif(shutil.which("sipp") is None, reason="needs Debian's sip-tester")
-needs_phone = pytest.mark.skipif(not installed(), reason="needs Debian's baresip")
+needs_sipp = pytest.mark.usefixtures("debian_sipp")
+needs_phone = pytest.mark.usefixtures("debian_phone")
+
+
+@pytest.fixture
+def debian_phone(require_debian: Callable[..., None]) -> None:
+    require_debian("baresip")
+
+
+@pytest.fixture
+def debian_sipp(require_debian: Callable[..., None]) -> None:
+    require_debian("sip-tester")
+
 
 MALFORMED = [
     b"",

@@ -21,6 +21,7 @@ from services.agent.legs.sip_media import SipMedia
 from services.agent.legs.sip_transport import SipTransport
 
 log = logging.getLogger(__name__)
+logging.getLogger("baresip").setLevel(logging.WARNING)  # its INFO lines name who called
 
 # In order of preference. Opus and G.722 carry the whole band that the models hear; every phone has G.711.
 CODECS = ("opus/48000/2", "g722/16000/1", "pcmu", "pcma")
