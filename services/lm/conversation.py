@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 
 from services.common.errors import InvalidInputError, WrongOrderError
 from services.lm.engine import Added, Engine, Event, Failed, Finished, GenerationSettings, Kind, Reason, Session
@@ -39,7 +39,9 @@ class Conversation:
         self._idle.set()
         self._out: asyncio.Queue[lm_pb2.ConverseResponse | Exception | None] = asyncio.Queue()
 
-    async def run(self, requests: AsyncIterator[lm_pb2.ConverseRequest]) -> AsyncIterator[lm_pb2.ConverseResponse]:
+    async def run(
+        self, requests: AsyncIterator[lm_pb2.ConverseRequest]
+    ) -> AsyncGenerator[lm_pb2.ConverseResponse, None]:
         """Executes commands while responses go out; both at once, so that a command can end a generation.
 
         When the client has said its last command, a generation under way is still finished.

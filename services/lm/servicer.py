@@ -1,5 +1,6 @@
 """The wire side of VoiceLM: protos/trunkline/v1/lm.proto is the contract."""
 
+import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -47,5 +48,7 @@ class VoiceLMServicer(lm_pb2_grpc.VoiceLMServicer):
     ) -> AsyncIterator[lm_pb2.ConverseResponse]:
         """One session, from open to the end of the stream."""
         with self._slots.take():
-            async for response in Conversation(self._engine, self._template).run(request_iterator):
-                yield response
+            conversation = Conversation(self._engine, self._template)
+            async with contextlib.aclosing(conversation.run(request_iterator)) as responses:
+                async for response in responses:
+                    yield response
