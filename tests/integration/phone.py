@@ -23,6 +23,7 @@ MODULES = Path("/usr/lib/baresip/modules")
 RATE = 8000  # hertz, of what is played and heard
 QUIET_S = 300  # silence on the microphone before and after each WAV; at its end baresip would hang up
 WAV_HEADER = 44  # bytes
+SPEECH_RMS = 100.0  # of 32768; a quiet digital line is all zeros
 
 CONFIG = """\
 module_path {modules}
@@ -100,6 +101,30 @@ class Phone:
             raw = path.read_bytes()[WAV_HEADER:]
             return np.frombuffer(raw[: len(raw) // 2 * 2], dtype=np.int16)
         return np.zeros(0, np.int16)
+
+    async def listen(self, since: int = 0, pause_s: float = 1.5, timeout_s: float = 40.0) -> Pcm:
+        """Speech heard from sample `since` on, once `pause_s` of silence or the end of the call has followed it.
+
+        Raises:
+            TimeoutError: there was none.
+        """
+        async with asyncio.timeout(timeout_s):
+            while True:
+                over = any(event.get("type") == "CALL_CLOSED" for event in self.events)
+                pcm = self.heard()[since:]
+                begin, end = speech_span(pcm)
+                if end and (over or len(pcm) - end >= pause_s * RATE):
+                    return pcm[begin:end]
+                if over:
+                    raise CallFailedError("the call ended in silence")
+                await asyncio.sleep(0.1)
+
+    async def ask(self, question: Pcm, pause_s: float = 1.5, timeout_s: float = 60.0) -> Pcm:
+        """Says `question` and returns what is heard from its end on."""
+        before = len(self.heard())
+        await self.play(question)
+        # The line runs at the same speed both ways; what comes while the question is said is not the answer to it.
+        return await self.listen(before + speech_span(question)[1], pause_s, timeout_s)
 
     def heard_s(self) -> float:
         """Seconds heard so far."""
@@ -187,6 +212,16 @@ def _furnish(directory: Path, name: str, codec: str, account: str, sip: int, con
     (directory / "config").write_text(config)
     (directory / "accounts").write_text(f"<sip:{name}@127.0.0.1>;regint=0;audio_codecs={codec}{account}\n")
     (directory / "contacts").touch()
+
+
+def speech_span(pcm: Pcm) -> tuple[int, int]:
+    """First and last sample of speech, found by its energy, with a little around it; (0, 0) when there is none."""
+    frame = RATE // 50
+    frames = pcm[: len(pcm) // frame * frame].reshape(-1, frame).astype(np.float64)
+    loud = np.flatnonzero(np.sqrt((frames**2).mean(axis=1)) > SPEECH_RMS)
+    if len(loud) < 3:
+        return 0, 0
+    return max(0, (int(loud[0]) - 5) * frame), min(len(pcm), (int(loud[-1]) + 6) * frame)
 
 
 def write_wav(path: Path, pcm: Pcm, rate: int = RATE) -> None:
