@@ -21,12 +21,14 @@ class CallStory:
     Attributes:
         captions: the bot's text by turn; turn 0 is the greeting.
         stages: by turn, milliseconds from the caller's end of speech to each stage.
+        barge_ins: by turn, speech tokens of the answer that were heard before the caller interrupted it.
         end_reason: who or what ended the call.
     """
 
     call_id: str = ""
     captions: dict[int, str] = field(default_factory=dict)
     stages: dict[int, dict[str, float]] = field(default_factory=dict)
+    barge_ins: dict[int, int] = field(default_factory=dict)
     end_reason: str = ""
     over: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -38,6 +40,8 @@ class CallStory:
             self.captions[turn] = self.captions.get(turn, "") + event.caption.text
         elif kind == "turn":
             self.stages[event.turn.turn] = {stage.name: stage.end_ms for stage in event.turn.stages}
+        elif kind == "barge_in":
+            self.barge_ins[event.barge_in.turn] = event.barge_in.tokens_heard
         elif kind == "call" and event.call.state == calls_pb2.CALL_STATE_ENDED:
             self.end_reason = event.call.end_reason
             self.over.set()

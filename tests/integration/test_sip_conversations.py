@@ -1,0 +1,119 @@
+"""Conversations over the phone with the shipped models, judged by what the phone hears."""
+
+import asyncio
+import contextlib
+import functools
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from services.agent.ask_events import CallWatch
+from tests.integration.phone import RATE, Pcm, Phone, phone, speech_span
+from tests.integration.stack import ROOT, Agent, Stack
+from training import corpus
+from training.judge import contains_in_order, transcribe
+from training.voices import Speaker, say
+
+HOURS = "what are your opening hours"
+ADDRESS = "where are you located"
+
+
+@functools.cache
+def spoken(text: str) -> Pcm:
+    """A caller's words, as they go into the phone."""
+    wave = say(corpus.written(text), Speaker("hibari", shift=0.86, speed=1.0), RATE)
+    return np.asarray(np.pad(wave, RATE // 5) * 32767, dtype=np.int16)
+
+
+async def heard(pcm: Pcm) -> str:
+    return await asyncio.to_thread(transcribe, (pcm / 32768).astype(np.float32), RATE)
+
+
+@pytest.fixture(scope="module")
+def agent(
+    stack: Stack, tmp_path_factory: pytest.TempPathFactory, require_debian: Callable[..., None]
+) -> Iterator[Agent]:
+    """An agent with the default persona, greedy: the same words get the same answer."""
+    require_debian("baresip")
+    personas = tmp_path_factory.mktemp("personas")
+    persona = yaml.safe_load((ROOT / "personas" / "default.yaml").read_text())
+    (personas / "default.yaml").write_text(yaml.safe_dump({**persona, "temperature": 0.0}))
+    with stack.agent(capacity=2, personas=personas, sip=True) as running:
+        yield running
+
+
+@contextlib.asynccontextmanager
+async def greeted(agent: Agent, directory: Path, name: str) -> AsyncIterator[Phone]:
+    """A phone in a call, after the greeting."""
+    async with phone(directory / name, name) as handset:
+        await handset.call(agent.sip_uri)
+        await handset.listen(pause_s=0.8)
+        yield handset
+
+
+async def test_the_greeting_is_understood(agent: Agent, tmp_path: Path) -> None:
+    async with phone(tmp_path) as handset:
+        await handset.call(agent.sip_uri)
+        greeting = await handset.listen(pause_s=0.8)
+    assert contains_in_order(await heard(greeting), "help")
+    assert len(greeting) < 5 * RATE
+
+
+async def test_two_phones_hold_separate_conversations(agent: Agent, tmp_path: Path) -> None:
+    async with greeted(agent, tmp_path, "ann") as ann, greeted(agent, tmp_path, "bob") as bob:
+        first = await asyncio.gather(ann.ask(spoken(HOURS)), bob.ask(spoken(ADDRESS)))
+        second = await asyncio.gather(ann.ask(spoken(ADDRESS)), bob.ask(spoken(HOURS)))
+    for hours, address in ((first[0], first[1]), (second[1], second[0])):
+        assert contains_in_order(await heard(hours), "nine to six")
+        assert contains_in_order(await heard(address), "street")
+
+
+async def test_a_number_is_remembered_over_three_turns(agent: Agent, tmp_path: Path) -> None:
+    async with greeted(agent, tmp_path, "ann") as ann:
+        read_back = await ann.ask(spoken("my parcel number is four seven one nine"))
+        await ann.ask(spoken("yes that is right"))
+        recalled = await ann.ask(spoken("which number did i give you"))
+    assert contains_in_order(await heard(read_back), "4719")
+    assert contains_in_order(await heard(recalled), "4719")
+
+
+async def test_who_interrupts_is_listened_to(agent: Agent, tmp_path: Path) -> None:
+    watch = CallWatch(agent.calls, "ann")
+    await watch.start()
+    async with greeted(agent, tmp_path, "ann") as ann:
+        whole = await ann.ask(spoken(HOURS))
+        before = len(ann.heard())
+        await ann.play(spoken(HOURS))
+        async with asyncio.timeout(30):
+            while not _speaking_for(ann.heard()[before:], 0.6):
+                await asyncio.sleep(0.05)
+        interrupted_at = len(ann.heard())
+        answer = await ann.ask(spoken(ADDRESS))
+        _, cut_off = speech_span(ann.heard()[before : interrupted_at + _until_silence(ann.heard()[interrupted_at:])])
+        start, _ = speech_span(ann.heard()[before:])
+    story = await watch.finish(5.0)
+    # The first answer stopped well before its end, and soon after the caller spoke up.
+    assert cut_off - start < 0.8 * len(whole)
+    assert before + cut_off - interrupted_at < 1.5 * RATE
+    assert contains_in_order(await heard(answer), "street")
+    assert not contains_in_order(await heard(answer), "nine to six")
+    assert story.barge_ins
+
+
+def _speaking_for(pcm: Pcm, seconds: float) -> bool:
+    start, end = speech_span(pcm)
+    return end - start > seconds * RATE
+
+
+def _until_silence(pcm: Pcm, pause_s: float = 0.3) -> int:
+    """Samples until the first pause of this length."""
+    frame = RATE // 50
+    quiet = 0
+    for index in range(0, len(pcm) - frame, frame):
+        quiet = quiet + 1 if np.abs(pcm[index : index + frame].astype(np.int32)).max() < 200 else 0
+        if quiet >= pause_s * 50:
+            return index
+    return len(pcm)
