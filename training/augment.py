@@ -17,7 +17,8 @@ def mu_law(wave: Waveform) -> Waveform:
     squeezed = np.sign(wave) * np.log1p(_MU * np.abs(np.clip(wave, -1, 1))) / np.log1p(_MU)
     steps = np.round(squeezed * 127.5 + 0.5) - 0.5
     steps /= 127.5
-    return (np.sign(steps) * np.expm1(np.abs(steps) * np.log1p(_MU)) / _MU).astype(np.float32)
+    opened: Waveform = (np.sign(steps) * np.expm1(np.abs(steps) * np.log1p(_MU)) / _MU).astype(np.float32)
+    return opened
 
 
 def a_law(wave: Waveform) -> Waveform:
@@ -27,7 +28,8 @@ def a_law(wave: Waveform) -> Waveform:
     squeezed = np.where(size < 1 / _A, _A * size / scale, (1.0 + np.log(np.maximum(size, 1e-9) * _A)) / scale)
     steps = (np.round(squeezed * 127.5 + 0.5) - 0.5) / 127.5
     opened = np.where(steps < 1.0 / scale, steps * scale / _A, np.exp(steps * scale - 1.0) / _A)
-    return (np.sign(wave) * opened).astype(np.float32)
+    out: Waveform = (np.sign(wave) * opened).astype(np.float32)
+    return out
 
 
 def g711(wave: Waveform, law: str = "mu") -> Waveform:
@@ -78,7 +80,8 @@ def noise(length: int, rng: Generator) -> Waveform:
 def add_noise(wave: Waveform, snr: float, rng: Generator) -> Waveform:
     """Noise at `snr` dB below the mean power of the loud half of the speech."""
     power = float(np.sort(wave**2)[len(wave) // 2 :].mean()) + 1e-10
-    return (wave + noise(len(wave), rng) * np.sqrt(power) * 10 ** (-snr / 20)).astype(np.float32)
+    noisy: Waveform = (wave + noise(len(wave), rng) * np.sqrt(power) * 10 ** (-snr / 20)).astype(np.float32)
+    return noisy
 
 
 def lose_packets(wave: Waveform, rng: Generator) -> Waveform:

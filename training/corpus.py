@@ -15,10 +15,12 @@ from random import Random
 
 from training.grammar import expand
 
+_ASKING = {"what", "when", "where", "who", "how", "is", "are", "can", "could", "do", "will", "why", "which"}
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 _EVERYDAY = [
-    "[my|her|his|our|your] [brother|sister|mother|father|friend|neighbour|teacher|doctor|boss|uncle|cousin|daughter|son] "
+    "[my|her|his|our|your] "
+    "[brother|sister|mother|father|friend|neighbour|teacher|doctor|boss|uncle|cousin|daughter|son] "
     "[wants to|needs to|would like to|has to|is going to|forgot to|tried to] "
     "[buy a new car|visit the museum|learn how to swim|paint the kitchen|fix the broken window|go home early|"
     "read that book again|call the police|sell the old house|take a short walk|write a long letter|wash the dishes|"
@@ -51,9 +53,8 @@ def _docstrings(limit: int) -> str:
             tree = ast.parse(path.read_text(encoding="utf-8"))
         except (SyntaxError, UnicodeDecodeError):
             continue
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
-                texts.append(ast.get_docstring(node) or "")
+        documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
+        texts += [ast.get_docstring(node) or "" for node in ast.walk(tree) if isinstance(node, documented)]
     return "\n".join(texts)
 
 
@@ -108,6 +109,6 @@ def written(text: str, question: bool | None = None, rng: Random | None = None) 
     text = " ".join(words)
     if text[-1:] not in ".?!":
         opener = words[0].lower().rstrip(",") if words else ""
-        asks = opener in {"what", "when", "where", "who", "how", "is", "are", "can", "could", "do", "will", "why", "which"}
+        asks = opener in _ASKING
         text += "?" if (asks if question is None else question) else "."
     return text[:1].upper() + text[1:]

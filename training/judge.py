@@ -20,16 +20,17 @@ SAMPLE_RATE = 16_000
 _START_OF_TRANSCRIPT, _NO_TIMESTAMPS = 50257, 50362
 _LEAD_IN, _LEAD_OUT = 3200, 4800  # Whisper mishears words that touch the edge of the clip
 
-_ONES = [  # fmt: skip
+_ONES = [
     "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
     "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
-]
+]  # fmt: skip
 _TENS = ["", "", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
 _SAME = {
     "okay": "ok",
     "mr": "mister",
     "hi": "hello",
     "quay": "key",  # said the same
+    "harbour": "harbor",
     "keys": "key",
     "pickup": "pick up",
     "pickups": "pick ups",

@@ -21,7 +21,8 @@ Waveform = npt.NDArray[np.float32]
 
 _WEIGHTS = {
     "number": 26.0, "yes": 4.0, "no": 4.0, "recall": 5.0, "repeat": 4.5, "book": 8.0, "change": 4.0, "book_day": 3.0,
-    "book_time": 2.5, "book_open": 2.5, "change_open": 1.5, "hours_day": 6.5, "hours": 4.0, "address": 3.5, "greet": 2.5,
+    "book_time": 2.5, "book_open": 2.5, "change_open": 1.5, "hours_day": 6.5, "hours": 4.0, "address": 3.5,
+    "greet": 2.5,
     "parcel": 3.0, "cancel": 3.0, "transfer": 4.0, "identity": 3.0, "other": 7.0, "noise": 2.0, "price_small": 2.2,
     "price_medium": 2.2, "price_large": 2.2, "price_all": 2.5, "bye": 3.0, "thanks": 2.5, "how": 2.0, "style": 1.2,
     "language": 1.5, "slower": 1.2, "faster": 1.2, "hours_weekend": 0.8,

@@ -18,8 +18,9 @@ class Turn:
 
 _DEFAULT = {
     "number": 22.0, "yes": 1.2, "no": 1.2, "recall": 0.7, "repeat": 4.0, "book": 8.0, "change": 4.0, "book_day": 3.0,
-    "book_time": 0.4, "book_open": 3.0, "change_open": 2.0, "hours_day": 8.0, "hours": 4.0, "address": 4.0, "greet": 3.0,
-    "parcel": 3.5, "cancel": 3.5, "transfer": 4.0, "identity": 3.5, "other": 7.0, "noise": 2.5, "price_small": 2.5,
+    "book_time": 0.4, "book_open": 3.0, "change_open": 2.0, "hours_day": 8.0, "hours": 4.0, "address": 4.0,
+    "greet": 3.0, "parcel": 3.5, "cancel": 3.5, "transfer": 4.0, "identity": 3.5, "other": 7.0, "noise": 2.5,
+    "price_small": 2.5,
     "price_medium": 2.5, "price_large": 2.5, "price_all": 3.0, "bye": 3.0, "thanks": 3.0, "how": 2.5, "style": 1.5,
     "language": 1.5, "slower": 1.5, "faster": 1.5, "hours_weekend": 1.0,
 }  # fmt: skip

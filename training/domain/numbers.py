@@ -14,7 +14,7 @@ def number_split(number: str) -> Split:
 
 
 def random_number(rng: Random, split: Split, length: int | None = None) -> str:
-    """Digits in words, "four seven one nine", of the given split; 3 to 6 of them, mostly four, when no length is given."""
+    """Digits in words, "four seven one nine", of the given split; 3 to 6, mostly four, when no length is given."""
     count = length or rng.choice([3, 4, 4, 4, 4, 5, 5, 6])
     while True:
         number = " ".join(rng.choice(DIGITS) for _ in range(count))

@@ -9,8 +9,8 @@ from training.domain.wordings import PATTERNS, random_wording
 from training.splits import Split
 
 _BEFORE = (
-    "hello", "hi", "um", "uh", "well", "so", "okay", "please", "good morning", "good afternoon", "excuse me", "hi there",
-    "hello i have a question", "hey", "right", "actually", "oh", "yes", "yes hello", "hello mira", "sorry",
+    "hello", "hi", "um", "uh", "well", "so", "okay", "please", "good morning", "good afternoon", "excuse me",
+    "hi there", "hello i have a question", "hey", "right", "actually", "oh", "yes", "yes hello", "hello mira", "sorry",
     "all right", "good evening", "hi mira", "one more question", "another question", "and", "then", "now",
 )  # fmt: skip
 _AFTER = ("please", "thanks", "thank you", "if you can", "if possible", "today please")

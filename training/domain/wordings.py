@@ -1,7 +1,8 @@
+# ruff: noqa: E501 - a pattern is read as one line
 """How callers say it: patterns by intent. `{day}`, `{time}`, `{number}` are slots; brackets hold alternatives.
 
-A wording is one sentence of a pattern, slots left open. Which split it is in depends on its words alone; wordings of one
-or two words ("yes", "opening hours") are common property and always for training.
+A wording is one sentence of a pattern, slots left open. Which split it is in depends on its words alone; wordings of
+one or two words ("yes", "opening hours") are common property and always for training.
 """
 
 import functools

@@ -4,9 +4,10 @@ import base64
 import json
 from collections import Counter
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 
-import regex
+import regex  # type: ignore[import-untyped]
 
 from services.lm.prompt import SPLIT_PATTERN
 
@@ -42,7 +43,7 @@ def train_ranks(texts: Iterable[str], size: int) -> dict[bytes, int]:
     while len(ranks) < size:
         pairs: Counter[tuple[bytes, bytes]] = Counter()
         for word, count in words.items():
-            for pair in zip(word, word[1:], strict=False):
+            for pair in pairwise(word):
                 pairs[pair] += count
         if not pairs:
             break

@@ -20,7 +20,6 @@ from training.tokenizer.encode import Utterance
 TRANSCRIPTION = "transcription\n"  # in place of "streaming_transcription\n": the caller's words instead of an answer
 LONGEST = 620
 _KINDS = {"call": 0.74, "transcribe": 0.14, "say": 0.12}
-_CLEAN = 0.4
 _NOISY_CODES, _NEIGHBOUR_RATE, _RANDOM_RATE = 0.6, 0.08, 0.02
 _CUT_OFF = 0.07  # turns in which the caller interrupts the agent
 _ANNOUNCED = 0.06
@@ -186,10 +185,9 @@ class Calls:
         return True
 
     def view(self, source: int) -> list[int]:
-        """One view of the recording, some codes replaced by their neighbours."""
-        rng, utterance = self._rng, self.callers[source]
-        clean = len(utterance.views) == 1 or rng.random() < _CLEAN
-        codes = (utterance.views[0] if clean else rng.choice(utterance.views[1:])).astype(np.int64)
+        """A view of the recording, some codes replaced by their neighbours."""
+        rng = self._rng
+        codes = rng.choice(self.callers[source].views).astype(np.int64)
         if rng.random() < _NOISY_CODES:
             near = self._numpy.random(len(codes)) < _NEIGHBOUR_RATE
             choice = self._numpy.integers(0, self._neighbours.shape[1], near.sum())

@@ -2,13 +2,14 @@
 
 import json
 from pathlib import Path
+from typing import cast
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
 from services.lm.prompt import ChatTemplate
-from training.lm.model import LanguageModel, LMConfig
+from training.lm.model import LanguageModel, Layer, LMConfig
 
 CONTEXT = 2048
 
@@ -31,7 +32,8 @@ def released_state(model: LanguageModel) -> dict[str, Tensor]:
         "transformer.encoder.final_layernorm.weight": model.norm.weight,
         "transformer.output_layer.weight": model.head.weight,
     }
-    for i, layer in enumerate(model.layers):
+    for i, module in enumerate(model.layers):
+        layer = cast(Layer, module)
         names = {
             "input_layernorm.weight": layer.attention_norm.weight,
             "post_attention_layernorm.weight": layer.mlp_norm.weight,
@@ -82,6 +84,7 @@ def export(model: LanguageModel, folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(released_config(model.config, ends), indent=2) + "\n")
     temporary = folder / "model.safetensors.part"
     save_file(released_state(model), temporary, metadata={"format": "pt"})
+    temporary.chmod(0o644)  # safetensors makes it private
     temporary.replace(folder / "model.safetensors")
 
 

@@ -1,7 +1,7 @@
 """GLM's architecture, written for fast training on a CPU; exported into the released format (export.py).
 
-Differences that do not change the function: rotary pairs are (i, i + 8) of a half instead of (2i, 2i + 1), which is a
-fixed permutation of query and key rows; and a prefix common to all rows of a batch (the system prompt) is computed once.
+Differences that do not change the function: rotary pairs are (i, i + 16) instead of (2i, 2i + 1), which is a fixed
+permutation of query and key rows; and a prefix common to all rows of a batch (the system prompt) is computed once.
 """
 
 import math
@@ -48,7 +48,7 @@ def rotate(x: Tensor, table: tuple[Tensor, Tensor]) -> Tensor:
 def _softmax_rows(parts: list[Tensor]) -> list[Tensor]:
     """Softmax over the last axis of several score blocks taken together."""
     weights = torch.cat(parts, -1).softmax(-1)
-    return list(weights.split([part.shape[-1] for part in parts], -1))
+    return list(torch.split(weights, [part.shape[-1] for part in parts], -1))
 
 
 class Layer(nn.Module):

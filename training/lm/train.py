@@ -1,4 +1,4 @@
-"""Training of the language model on calls: next tokens of answers, and CTC over the caller's speech at a middle layer."""
+"""The language model's training on calls: next tokens of answers, and CTC over callers' speech at a middle layer."""
 
 import time
 from pathlib import Path
@@ -33,6 +33,7 @@ _CTC, _CTC_LATE = 0.5, 0.2
 _LATE = 0.7
 _WARM_UP = 80
 _SAVE_EVERY = 240.0
+_FIRST_SAVE = 100  # steps; something to integrate against
 _NEIGHBOURS = 4
 
 
@@ -65,7 +66,8 @@ def load_speech(
     split: str, callers: tuple[str, ...], folder: Path = TOKENS
 ) -> tuple[list[Utterance], dict[str, npt.NDArray[np.int16]]]:
     """Callers' recordings of the named shards, and the agent's answers by their text."""
-    heard = [utterance for name in callers for path in sorted(folder.glob(f"{name}-*.json")) for utterance in read_utterances(path)]
+    paths = [path for name in callers for path in sorted(folder.glob(f"{name}-*.json"))]
+    heard = [utterance for path in paths for utterance in read_utterances(path)]
     spoken: dict[str, npt.NDArray[np.int16]] = {}
     for path in sorted(folder.glob(f"replies*-{split}-*.json")):
         spoken |= {utterance.clip.text: utterance.views[0] for utterance in read_utterances(path)}
@@ -78,7 +80,9 @@ def nearest_codes(codebook: Tensor, count: int = _NEIGHBOURS) -> npt.NDArray[np.
     return near.numpy()
 
 
-def loss_of(model: LanguageModel, prefix: Tensor, batch: data.Batch, ctc_weight: float, speech: int) -> tuple[Tensor, dict[str, float]]:
+def loss_of(
+    model: LanguageModel, prefix: Tensor, batch: data.Batch, ctc_weight: float, speech: int
+) -> tuple[Tensor, dict[str, float]]:
     """The loss of a batch, and its parts; ids from `speech` on are speech tokens."""
     with torch.autocast("cpu", torch.bfloat16):
         heard = batch.heard if len(batch.heard) else None
@@ -131,11 +135,16 @@ def train(minutes: float, seed: int = 1, threads: int = 1, checkpoint: Path = CH
         optimizer.load_state_dict(state["optimizer"])
         history.rows, step, done = state["history"], state["step"], state["done"]
     budget = Budget(minutes, done)
-    calls = data.Calls(template, callers, replies, nearest_codes(codebook), seed + step)
+    near = nearest_codes(codebook)
+    calls = data.Calls(template, callers, replies, near, seed + step)
     prefix = torch.tensor(calls.prefix())
     source = data.batches(calls, _TOKENS_A_BATCH, len(prefix), template.end)
-    saved, size = budget.done, sum(p.numel() for p in model.parameters()) - sum(p.numel() for p in model.ctc.parameters())
-    print(f"{len(callers)} callers, {len(replies)} answers, prompt of {len(prefix)} tokens, {size / 1e6:.2f} M parameters")
+    files = len(list(TOKENS.iterdir()))
+    size = sum(p.numel() for name, p in model.named_parameters() if not name.startswith("ctc"))
+    saved = budget.done
+    print(
+        f"{len(callers)} callers, {len(replies)} answers, prompt of {len(prefix)} tokens, {size / 1e6:.2f} M parameters"
+    )
 
     def save() -> None:
         state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "history": history.rows}
@@ -162,9 +171,15 @@ def train(minutes: float, seed: int = 1, threads: int = 1, checkpoint: Path = CH
             row = history.close_row(budget.done / 60, step)
             bar.n = round(budget.done)
             rate = tokens / (time.monotonic() - started)
-            bar.set_postfix_str(" ".join(f"{k} {v:.3g}" for k, v in row.items() if k != "minute") + f" {rate:.0f} tok/s")
-        if budget.done - saved > _SAVE_EVERY:
+            losses = " ".join(f"{name} {value:.3g}" for name, value in row.items() if name != "minute")
+            bar.set_postfix_str(f"{losses} {rate:.0f} tok/s")
+        if budget.done - saved > _SAVE_EVERY or step == _FIRST_SAVE:
             save()
             saved = budget.done
+            if len(list(TOKENS.iterdir())) > files:  # tokens may still be made while this trains
+                files = len(list(TOKENS.iterdir()))
+                callers, replies = load_speech("train", ("callers-train", "reading-train"))
+                calls = data.Calls(template, callers, replies, near, seed + step)
+                source = data.batches(calls, _TOKENS_A_BATCH, len(prefix), template.end)
     save()
     bar.close()

@@ -45,7 +45,8 @@ def whisper_ids(text: str) -> list[int]:
 
 def mel_batch(waves: Sequence[Waveform]) -> tuple[Tensor, Tensor]:
     """Log-mel of several clips as one batch, as the serving code makes it."""
-    return log_mel()([torch.from_numpy(wave) for wave in waves], TOKEN_SAMPLES)
+    batch: tuple[Tensor, Tensor] = log_mel()([torch.from_numpy(wave) for wave in waves], TOKEN_SAMPLES)
+    return batch
 
 
 @dataclass

@@ -1,6 +1,7 @@
-"""Shards of speech to speech tokens, with the exported tokenizer: each clip clean, and callers degraded as well."""
+"""Shards of speech to speech tokens, with the exported tokenizer."""
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,71 +22,73 @@ Codes = npt.NDArray[np.int16]
 
 TOKENS = CACHE / "tokens"
 _BATCH = 24
+_CLEAN = 0.4
 
 
 @dataclass
 class Utterance:
-    """A clip as the language model sees it: views of the same speech over different lines, the first one clean."""
+    """A clip as the language model sees it. Held-out callers have two views, clean and degraded; others one a take."""
 
     clip: Clip
     views: list[Codes] = field(default_factory=list)
 
 
 def encode_waves(checkpoint: Checkpoint, waves: Sequence[Waveform]) -> list[Codes]:
-    """Tokens of whole clips at 16 kHz, batched by length."""
+    """Tokens of whole clips at 16 kHz, batched by length.
+
+    In bfloat16: one code in 400 differs from serving's float32, which is less than any line does.
+    """
     out: list[Codes] = [np.zeros(0, np.int16)] * len(waves)
     order = sorted(range(len(waves)), key=lambda i: len(waves[i]))
     for start in range(0, len(order), _BATCH):
         chosen = order[start : start + _BATCH]
         clips = [torch.from_numpy(waves[i]) for i in chosen]
         features, frames = checkpoint.log_mel(clips, checkpoint.token_samples)
-        with torch.inference_mode():
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
             codes, lengths = checkpoint.encoder(features, frames)
         for i, row, length in zip(chosen, codes, lengths, strict=True):
             out[i] = row[:length].numpy().astype(np.int16)
     return out
 
 
-def _views(wave: Waveform, rng: np.random.Generator, degraded: int) -> list[Waveform]:
-    """One placement clean, and more placements over bad lines: where speech starts changes its tokens."""
-    views = [augment.place(wave, rng)]
-    return views + [augment.degrade(augment.place(wave, rng), rng) for _ in range(degraded)]
+def _views(path: Path, wave: Waveform, rng: np.random.Generator) -> list[Waveform]:
+    if path.name.startswith("replies"):
+        return [soxr.resample(wave, REPLY_RATE, SPEECH_RATE).astype(np.float32)]
+    placed = augment.place(wave, rng)
+    if "-train-" not in path.name:
+        return [placed, augment.degrade(placed, rng)]
+    return [placed if rng.random() < _CLEAN else augment.degrade(placed, rng)]
 
 
-def token_path(name: str) -> Path:
-    return TOKENS / f"{name}.json"
+def encode_shard(checkpoint: Checkpoint, path: Path, take: int, seed: int) -> None:
+    """Writes the tokens of one shard unless they are there.
 
-
-def encode_shard(checkpoint: Checkpoint, path: Path, degraded: int, seed: int) -> None:
-    """Writes the tokens of one shard unless they are there. Replies (22.05 kHz) are taken as they are, callers placed."""
-    target = TOKENS / f"{path.name}.json"
+    Another take places and degrades training callers anew: where speech starts changes its tokens. Replies are encoded
+    as they are.
+    """
+    target = TOKENS / f"{path.name}@{take}.json"
     if target.exists():
         return
-    rng = np.random.default_rng([seed, *path.name.encode()])
+    rng = np.random.default_rng([seed, take, *path.name.encode()])
     clips: list[Clip] = []
-    waves: list[Waveform] = []
-    agent = path.name.startswith("replies")
+    waves: list[list[Waveform]] = []
     for clip, wave in shards.read_shard(path):
         clips.append(clip)
-        if agent:
-            waves.append(soxr.resample(wave, REPLY_RATE, SPEECH_RATE).astype(np.float32))
-        else:
-            waves += _views(wave, rng, degraded)
-    codes = encode_waves(checkpoint, waves)
-    views = 1 if agent else 1 + degraded
+        waves.append(_views(path, wave, rng))
+    codes = iter(encode_waves(checkpoint, [view for views in waves for view in views]))
     rows = [
-        {"clip": asdict(clip), "views": [view.tolist() for view in codes[i * views : (i + 1) * views]]}
-        for i, clip in enumerate(clips)
+        {"clip": asdict(clip), "views": [next(codes).tolist() for _ in views]}
+        for clip, views in zip(clips, waves, strict=True)
     ]
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_suffix(".part")
+    temporary = target.with_suffix(f".{os.getpid()}.part")
     temporary.write_text(json.dumps({"revision": checkpoint.revision, "rows": rows}))
     temporary.replace(target)
 
 
-def encode_all(checkpoint: Checkpoint, paths: Sequence[Path], degraded: int = 1, seed: int = 1) -> None:
+def encode_all(checkpoint: Checkpoint, paths: Sequence[Path], take: int = 0, seed: int = 1) -> None:
     for path in tqdm(paths, desc="tokens", unit="shard"):
-        encode_shard(checkpoint, path, degraded, seed)
+        encode_shard(checkpoint, path, take, seed)
 
 
 def read_utterances(path: Path) -> list[Utterance]:

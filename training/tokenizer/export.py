@@ -52,5 +52,7 @@ def export(model: TokenizerTrainer, folder: Path = TOKENIZER) -> None:
     }
     (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n")
     (folder / PREPROCESSOR).write_text(json.dumps(preprocessor, indent=2) + "\n")
-    state = {PREFIX + name: tensor.to(torch.float16).contiguous() for name, tensor in model.encoder.state_dict().items()}
+    encoder = model.encoder.state_dict()
+    state = {PREFIX + name: tensor.to(torch.float16).contiguous() for name, tensor in encoder.items()}
     save_file(state, folder / MODEL, metadata={"format": "pt"})
+    (folder / MODEL).chmod(0o644)  # safetensors makes it private

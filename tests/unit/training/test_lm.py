@@ -1,0 +1,153 @@
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import pytest
+import torch
+
+from services.lm import weights
+from services.lm.prompt import ChatTemplate
+from training.domain.numbers import random_number
+from training.domain.replies import all_fixed
+from training.domain.requests import INTENTS, make_request
+from training.lm import bpe
+from training.lm.data import Calls, LossWeights, Row, Writer, batches, collate
+from training.lm.export import export, interleaved_rows, load_template
+from training.lm.model import LanguageModel, LMConfig
+from training.lm.train import nearest_codes
+from training.shards import Clip
+from training.tokenizer.encode import Utterance
+
+CODES = 32
+TEXTS = ["Hello, how can I help you?", " four seven one nine", "I have four seven one nine. Is that right?", "Ω 12 £"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("lm")
+    bpe.write_tokenizer(path, bpe.train_ranks(TEXTS * 3, 300), CODES)
+    return path
+
+
+@pytest.fixture(scope="module")
+def template(folder: Path) -> ChatTemplate:
+    return load_template(folder)
+
+
+@pytest.fixture(scope="module")
+def model(folder: Path, template: ChatTemplate) -> LanguageModel:
+    torch.manual_seed(0)
+    config = LMConfig(vocabulary=384, hidden=64, layers=2, heads=4, groups=2, head_dim=32, ffn=96, ctc_layer=1)
+    model = LanguageModel(config)
+    for name, parameter in model.named_parameters():
+        if name.endswith("qkv.bias"):
+            torch.nn.init.normal_(parameter, std=0.1)
+    return model
+
+
+@pytest.mark.parametrize("text", [*TEXTS, "never seen: Zürich\n\n  !"])
+def test_text_survives_the_vocabulary(template: ChatTemplate, text: str) -> None:
+    assert template.text.decode(template.text.encode(text)) == text
+
+
+def test_frequent_words_are_one_token(template: ChatTemplate) -> None:
+    assert len(template.text.encode(" four seven one nine")) == 4
+
+
+def test_special_and_speech_ids_follow_the_ranks(template: ChatTemplate) -> None:
+    vocabulary = template.vocabulary
+    assert vocabulary.codebook_size == CODES
+    assert vocabulary.speech_offset == len(template.text.ids) + len(bpe.SPECIAL_TOKENS)
+    assert vocabulary.size == vocabulary.speech_offset + CODES
+
+
+def test_exported_model_is_the_trained_one(model: LanguageModel, folder: Path) -> None:
+    """Rotary permutation, key mapping and shared prefix: the logits of transformers' GLM class."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(parameter.half().float())
+    export(model, folder)
+    served = weights.load(folder).model
+    prefix, rows = torch.randint(0, 300, (7,)), torch.randint(0, 300, (2, 9))
+    positions = torch.arange(7, 16).repeat(2, 1)
+    positions[1, 4:] += 50
+    with torch.no_grad():
+        ours, _ = model(prefix, rows, positions, torch.ones(2, 9, dtype=torch.bool))
+        for i in range(2):
+            ids = torch.cat([prefix, rows[i]])[None]
+            at = torch.cat([torch.arange(7), positions[i]])[None]
+            theirs = served(ids, position_ids=at).logits[0, 7:]
+            # Our causal mask is kept in bfloat16, like training; -1e4 is far from any score either way.
+            torch.testing.assert_close(ours[i * 9 : (i + 1) * 9], theirs, atol=1e-4, rtol=1e-4)
+
+
+def test_interleaved_rows_are_a_permutation() -> None:
+    rows = interleaved_rows(32)
+    assert sorted(rows.tolist()) == list(range(32))
+    assert rows[:4].tolist() == [0, 8, 1, 9]
+    assert rows[16:].tolist() == list(range(16, 32))
+
+
+def test_rows_are_what_the_service_would_write(template: ChatTemplate) -> None:
+    writer = Writer(template, LossWeights())
+    writer.user([1, 2, 3], "four")
+    writer.answer(TEXTS[2], list(range(30)), free=True)
+    row = writer.row
+    expected = [*template.user_speech_head(), *template.speech([1, 2, 3]), *template.end_of_speech()]
+    expected += [*template.assistant_head(), *template.answer(TEXTS[2], range(30))]
+    assert row.ids == expected
+    assert row.heard == [(len(template.user_speech_head()), 3, template.text.encode(" four"))]
+    learnt = [(i, target) for i, (target, weight) in enumerate(zip(row.targets, row.weights, strict=True)) if weight]
+    first = len(expected) - len(template.answer(TEXTS[2], range(30))) - 1
+    assert [i for i, _ in learnt] == list(range(first, len(expected)))
+    assert [target for _, target in learnt] == [*expected[first + 1 :], template.end]
+
+
+def test_said_text_is_not_learnt_but_its_speech_is(template: ChatTemplate) -> None:
+    writer = Writer(template, LossWeights())
+    writer.answer("Hello", [5, 6], free=False)
+    learnt = [target for target, weight in zip(writer.row.targets, writer.row.weights, strict=True) if weight]
+    assert learnt == [*template.speech([5, 6]), template.end]
+
+
+def test_an_answer_cut_off_has_no_end(template: ChatTemplate) -> None:
+    writer = Writer(template, LossWeights())
+    writer.answer("Hello", list(range(20)), free=True, cut=0.4)
+    assert template.end not in writer.row.targets
+
+
+def test_collate_keeps_positions_lengths_and_alignable_speech() -> None:
+    row = Row([1, 2, 3, 4], [2, 3, 4, 9], [0, 0, 1, 2], [(2, 10)], [(0, 2, [7]), (2, 1, [7, 8])])
+    batch = collate([row, Row([5], [0], [0.0], [], [])], prefix=6, padding=0)
+    assert batch.positions[0].tolist() == [6, 7, 18, 19]
+    assert batch.tokens[1].tolist() == [5, 0, 0, 0]
+    assert batch.targets.tolist() == [4, 9]
+    assert batch.weights.tolist() == [1, 2]
+    assert batch.heard.tolist() == [[0, 1]]
+    assert batch.word_lengths.tolist() == [1]
+
+
+def _callers(rng: Random) -> list[Utterance]:
+    out = [Utterance(Clip("", "noise", "noise"), [np.zeros(4, np.int16)])]
+    for intent in INTENTS:
+        for _ in range(3):
+            number = random_number(rng, "train") if intent == "number" else None
+            text, request = make_request(intent, "train", rng, number)
+            slots = {name: getattr(request, name) for name in ("number", "day", "time") if getattr(request, name)}
+            codes = np.array([rng.randrange(CODES) for _ in range(60)], np.int16)
+            out.append(Utterance(Clip(text, "hibari", intent, slots), [codes]))
+    return out
+
+
+def test_batches_keep_to_their_budget_and_learn_only_answers(template: ChatTemplate) -> None:
+    rng = Random(1)
+    replies = {text: np.array([rng.randrange(CODES) for _ in range(20)], np.int16) for text in all_fixed()}
+    calls = Calls(template, _callers(rng), replies, nearest_codes(torch.randn(CODES, 8)), 1)
+    source = batches(calls, 1500, 10, template.end, pool=2)
+    for _ in range(4):
+        batch = next(source)
+        assert batch.tokens.numel() <= 1500 or len(batch.tokens) == 1
+        assert bool((batch.positions.diff(dim=1) >= 1).all())
+        assert len(batch.targets) == int(batch.wanted.sum()) > 0
+        given = {template.vocabulary.begin_of_audio, template.vocabulary.end_of_audio, template.vocabulary.assistant}
+        assert not given & set(batch.targets.tolist())

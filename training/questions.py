@@ -1,0 +1,241 @@
+"""Questions for acceptance: wordings that training never saw, and what a right answer to each must contain."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+
+from training import corpus, voices
+from training.domain.numbers import random_number
+from training.domain.replies import DAYS, TIMES, Request
+from training.domain.requests import make_request, spoken_time
+from training.domain.wordings import PATTERNS
+from training.grammar import every
+from training.judge import contains_in_order
+from training.paths import SPEECH_RATE
+
+Waveform = npt.NDArray[np.float32]
+
+# Row of the domain's table for each intent that a single question can have.
+ROWS = {
+    "greet": 1, "hours": 2, "hours_day": 3, "hours_weekend": 3, "address": 4, "price_small": 5, "price_medium": 5,
+    "price_large": 5, "price_all": 5, "number": 6, "parcel": 6, "book": 9, "book_day": 9, "book_open": 9, "change": 10,
+    "change_open": 10, "cancel": 10, "transfer": 11, "slower": 12, "faster": 12, "identity": 13, "how": 14,
+    "thanks": 14, "bye": 15, "style": 16, "language": 16, "other": 17,
+}  # fmt: skip
+
+# Written by hand, apart from the patterns; a test asserts that no pattern makes them.
+UNSEEN: dict[str, tuple[str, ...]] = {
+    "greet": (
+        "hello hello anybody on the line",
+        "good morning i hope i am in the right place",
+        "hey so can you help me out",
+    ),
+    "hours": (
+        "from when until when can people visit you",
+        "i would love to know when you are open during the week",
+        "what are the times when your shop is open",
+    ),
+    "hours_day": (
+        "how late can i come by on {day}",
+        "would you happen to be open {day}",
+        "so if i come on {day} until when will you be there",
+    ),
+    "address": (
+        "what address should i put into my navigation system",
+        "in which street can i find your shop",
+        "where is your company located exactly",
+    ),
+    "price_small": ("what would i pay for sending a small parcel", "a small parcel how much is that with you"),
+    "price_medium": ("what would i pay for sending a medium parcel", "tell me what a medium sized parcel will cost me"),
+    "price_large": ("what would i pay for sending a large parcel", "i have got a really big parcel what is the cost"),
+    "price_all": ("what do you charge people for parcels", "i want to post a parcel what will that cost me"),
+    "number": (
+        "the parcel i am looking for has the number {number}",
+        "so my parcel has number {number}",
+        "on the label it says {number}",
+        "here it comes {number}",
+    ),
+    "parcel": (
+        "i wonder where my parcel might be",
+        "nobody has brought me my parcel so far",
+        "any news about my parcel",
+    ),
+    "book": (
+        "could someone fetch my parcel {day} at {time}",
+        "i would need the driver {day} at {time}",
+        "let us do the pick up {day} at {time}",
+    ),
+    "change": ("could you rather do my pick up {day} at {time}", "i want my pick up moved to {day} at {time}"),
+    "cancel": ("my pick up is not needed cancel it", "i would rather cancel the pick up"),
+    "transfer": (
+        "i would rather speak with one of your people",
+        "is it possible to talk with a real human being",
+        "please get somebody real on the phone",
+    ),
+    "identity": ("could you tell me who i am speaking with", "you sound like a machine are you one"),
+    "how": ("and how are you doing on this fine day", "tell me how are you"),
+    "thanks": ("thank you that was really helpful", "oh that is so nice thanks"),
+    "bye": ("okay that is everything bye now", "well then goodbye and thanks a lot"),
+    "slower": ("please talk to me a little bit slower",),
+    "language": ("could we maybe speak spanish",),
+    "other": (
+        "can you tell me how to cook spaghetti",
+        "who is going to win the world cup",
+        "i need somebody to repair my washing machine",
+        "what is the best film of all time",
+    ),
+}
+
+_NEEDED: dict[str, tuple[str, ...]] = {
+    "greet": ("help",),
+    "hours": ("nine to six", "ten to two"),
+    "hours_weekend": ("ten to two", "closed"),
+    "address": ("twelve", "street"),
+    "price_small": ("four",),
+    "price_medium": ("seven",),
+    "price_large": ("eleven",),
+    "price_all": ("four", "seven", "eleven"),
+    "parcel": ("parcel number",),
+    "book_open": ("day",),
+    "change_open": ("day",),
+    "cancel": ("canceled",),
+    "transfer": ("connect",),
+    "slower": ("slower",),
+    "faster": ("faster",),
+    "identity": ("assistant",),
+    "how": ("fine",),
+    "thanks": ("welcome",),
+    "bye": ("goodbye",),
+    "style": ("sorry",),
+    "language": ("sorry",),
+    "other": ("cannot help",),
+}
+
+# Forty questions: each row often enough to count, the parcel number most.
+_SHARES = {
+    "number": 7, "parcel": 1, "hours": 2, "hours_day": 5, "address": 2, "price_small": 1, "price_medium": 1,
+    "price_large": 1, "price_all": 1, "book": 4, "change": 2, "cancel": 1, "transfer": 2, "identity": 2, "greet": 1,
+    "how": 1, "thanks": 1, "bye": 2, "other": 2, "slower": 1,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Question:
+    """A single question of a call, and the phrases that a right answer contains."""
+
+    text: str
+    row: int
+    intent: str
+    needed: tuple[str, ...]
+
+    def is_right(self, answer_transcript: str) -> bool:
+        """Whether a transcript of the answer has every needed phrase, after normalisation."""
+        return all(contains_in_order(answer_transcript, phrase) for phrase in self.needed)
+
+
+def needed_phrases(request: Request) -> tuple[str, ...]:
+    """What the answer to a request must contain. Raises KeyError for one that depends on earlier turns."""
+    if request.intent == "number":
+        return (request.number,)
+    if request.intent in ("book", "change"):
+        return ("closed",) if request.day == "Sunday" else (request.day, request.time)
+    if request.intent == "book_day":
+        return ("closed",) if request.day == "Sunday" else ("time", request.day)
+    if request.intent == "hours_day":
+        hours = {"Sunday": "closed", "Saturday": "ten to two"}
+        return (hours.get(request.day, "nine to six"),)
+    return _NEEDED[request.intent]
+
+
+def by_hand(intent: str, rng: Random) -> tuple[str, Request]:
+    """A sentence that no pattern makes, its slots filled from the test split, and what it means."""
+    text = rng.choice(UNSEEN[intent])
+    slots: dict[str, str] = {}
+    if "{number}" in text:
+        slots["number"] = random_number(rng, "test")
+        text = text.replace("{number}", slots["number"])
+    if "{day}" in text:
+        slots["day"] = rng.choice((*DAYS, "Sunday") if intent == "hours_day" else DAYS)
+        text = text.replace("{day}", slots["day"])
+    if "{time}" in text:
+        slots["time"] = rng.choice(TIMES)
+        text = text.replace("{time}", spoken_time(slots["time"], rng))
+    return text, Request(intent, **slots)
+
+
+def from_patterns(intent: str, rng: Random) -> tuple[str, Request]:
+    return make_request(intent, "test", rng)
+
+
+def make_question(intent: str, make: Callable[[str, Random], tuple[str, Request]], rng: Random) -> Question:
+    text, request = make(intent, rng)
+    return Question(text, ROWS[intent], intent, needed_phrases(request))
+
+
+def test_questions(n: int, seed: int) -> list[Question]:
+    """`n` questions over the domain's rows, half from held-out sentences of the patterns, half written by hand."""
+    rng = Random(f"questions {seed}")
+    cycle = [intent for intent, share in _SHARES.items() for _ in range(share)]
+    rng.shuffle(cycle)
+    intents = [cycle[i % len(cycle)] for i in range(n)]
+    return [
+        make_question(intent, by_hand if i % 2 and intent in UNSEEN else from_patterns, rng)
+        for i, intent in enumerate(intents)
+    ]
+
+
+test_questions.__test__ = False  # type: ignore[attr-defined]  # its name is not a test's
+
+
+def render(question: Question, voice_seed: int) -> Waveform:
+    """The question at 16 kHz in one of the training voices, 0.2 s of silence around it."""
+    speaker = voices.random_speaker(Random(voice_seed))
+    wave = voices.say(corpus.written(question.text), speaker, SPEECH_RATE)
+    rest = np.zeros(SPEECH_RATE // 5, np.float32)
+    return np.concatenate([rest, wave, rest])
+
+
+def all_pattern_wordings() -> set[str]:
+    return {text for patterns in PATTERNS.values() for pattern in patterns for text in every(pattern)}
+
+
+def write_questions(folder: Path, n: int, seed: int) -> None:
+    """`q000.wav` and so on (16 kHz, 16 bits, mono), and `questions.json` that says what is asked and needed."""
+    import json
+
+    folder.mkdir(parents=True, exist_ok=True)
+    questions = test_questions(n, seed)
+    entries = []
+    for i, question in enumerate(questions):
+        name = f"q{i:03d}.wav"
+        soundfile.write(folder / name, render(question, seed * 10_000 + i), SPEECH_RATE, subtype="PCM_16")
+        entries.append({"file": name, **asdict(question)})
+    (folder / "questions.json").write_text(json.dumps(entries, indent=1) + "\n")
+
+
+SAMPLES = {
+    "greeting": "hello can you hear me",
+    "opening-hours": "what are your opening hours",
+    "saturday-closing": "when do you close on Saturday",
+    "address": "where are you located",
+    "price-medium": "how much does a medium parcel cost",
+    "parcel-number": "my parcel number is four seven one nine",
+    "book-pick-up": "i would like to book a pick up on Tuesday at ten thirty",
+    "speak-to-a-person": "can i talk to a real person",
+    "goodbye": "thank you goodbye",
+}
+
+
+def write_samples(folder: Path) -> None:
+    """The questions that lie in samples/, in one caller's voice."""
+    speaker = voices.Speaker("hibari", shift=0.86, speed=1.0)
+    folder.mkdir(parents=True, exist_ok=True)
+    rest = np.zeros(SPEECH_RATE // 4, np.float32)
+    for name, text in SAMPLES.items():
+        wave = np.concatenate([rest, voices.say(corpus.written(text), speaker, SPEECH_RATE), rest])
+        soundfile.write(folder / f"{name}.wav", wave, SPEECH_RATE, subtype="PCM_16")
