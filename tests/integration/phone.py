@@ -102,6 +102,10 @@ class Phone:
             return np.frombuffer(raw[: len(raw) // 2 * 2], dtype=np.int16)
         return np.zeros(0, np.int16)
 
+    def events_of(self, kind: str) -> list[dict[str, Any]]:
+        """Events of a type in this call."""
+        return [event for event in self.events if event.get("type") == kind]
+
     async def listen(self, since: int = 0, pause_s: float = 1.5, timeout_s: float = 40.0) -> Pcm:
         """Speech heard from sample `since` on, once `pause_s` of silence or the end of the call has followed it.
 
@@ -110,7 +114,7 @@ class Phone:
         """
         async with asyncio.timeout(timeout_s):
             while True:
-                over = any(event.get("type") == "CALL_CLOSED" for event in self.events)
+                over = bool(self.events_of("CALL_CLOSED"))
                 pcm = self.heard()[since:]
                 begin, end = speech_span(pcm)
                 if end and (over or len(pcm) - end >= pause_s * RATE):

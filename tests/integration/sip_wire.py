@@ -107,6 +107,15 @@ class Caller:
         ]
         self.send_raw(("\r\n".join(lines) + "\r\n\r\n" + sdp).encode())
 
+    def reply(self, request: Message, status: str) -> None:
+        """Answers a request of the far end."""
+        copied = [
+            line
+            for line in request.text.split("\r\n")
+            if line.partition(":")[0].lower() in ("via", "from", "to", "call-id", "cseq")
+        ]
+        self.send_raw("\r\n".join([f"SIP/2.0 {status}", *copied, "Content-Length: 0", "", ""]).encode())
+
     async def response(self, method: str, *statuses: int, timeout_s: float = 10.0) -> Message:
         """The next response to `method` with one of these statuses; others are kept in `received`."""
         async with asyncio.timeout(timeout_s):

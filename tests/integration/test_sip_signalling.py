@@ -1,8 +1,9 @@
 """Calls that go other ways than answer, talk, hang up; and bytes that are no SIP at all."""
 
 import asyncio
+import contextlib
 import socket
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -218,3 +219,94 @@ async def test_dialling_nonsense_is_a_clear_error() -> None:
         for target in ("", "nobody", "sip:", "sip:a@b c", "tel:123"):
             with pytest.raises(LegError, match="not a SIP URI"):
                 await agent.dial(target)
+
+
+@contextlib.asynccontextmanager
+async def sipp_callee(*arguments: str) -> AsyncIterator[str]:
+    """SIPp as someone who takes one call; gives its URI."""
+    port = free_port("127.0.0.1")
+    process = await asyncio.create_subprocess_exec(
+        "sipp", "-i", "127.0.0.1", "-mi", "127.0.0.1", "-p", str(port), "-nostdin", "-timeout", "30s", *arguments,
+        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        async with asyncio.timeout(10):
+            while not _udp_taken(port):
+                await asyncio.sleep(0.02)
+        yield f"sip:callee@127.0.0.1:{port}"
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+
+def _udp_taken(port: int) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return True
+    return False
+
+
+@needs_sipp
+async def test_a_call_can_be_placed() -> None:
+    async with endpoint(ToneBot()) as agent, sipp_callee("-sn", "uas") as uri:
+        leg = await agent.dial(uri)
+        assert leg.to == uri
+        await asyncio.wait_for(leg.answer(), 10)
+        assert leg.output_rate == 8000
+        assert leg.media.write(bytes(320), 8000)
+        await leg.hang_up("done")
+        assert leg.ended.result() == "done"
+
+
+async def test_nobody_there_is_a_clear_error() -> None:
+    async with endpoint(ToneBot(), ring_timeout_s=1.0) as agent:
+        leg = await agent.dial(f"sip:x@127.0.0.1:{free_port('127.0.0.1')}")
+        with pytest.raises(LegError, match=r"not answered|failed"):
+            await leg.answer()
+        assert leg.ended.done()
+
+
+@needs_phone
+@needs_sipp
+async def test_a_caller_is_transferred(tmp_path: Path) -> None:
+    bot = ToneBot()
+    async with endpoint(bot) as agent, sipp_callee("-sn", "uas") as uri, phone(tmp_path) as handset:
+        await handset.call(f"sip:anyone@127.0.0.1:{agent.port}")
+        [leg] = bot.legs
+        with pytest.raises(LegError, match="give a SIP URI or a number"):
+            await leg.transfer("my colleague")
+        await asyncio.wait_for(leg.transfer(uri), 15)
+        assert leg.ended.result() == "transferred"
+        await until(lambda: any(event["peeruri"] == uri for event in handset.events_of("CALL_ESTABLISHED")))
+
+
+async def test_a_failed_transfer_leaves_the_call() -> None:
+    bot = ToneBot()
+    async with endpoint(bot) as agent, caller(agent.port) as wire:
+        await wire.answered()
+        [leg] = bot.legs
+        await wire.listen(0.3)  # until the ACK has arrived
+        transfer = asyncio.create_task(leg.transfer("+4930123"))
+        while (refer := await wire.message()).method != "REFER":
+            pass
+        assert refer.header("Refer-To") == f"sip:+4930123@127.0.0.1:{wire.port}"
+        wire.reply(refer, "603 Decline")
+        with pytest.raises(LegError, match="603"):
+            await asyncio.wait_for(transfer, 10)
+        assert not leg.ended.done()
+        assert pitch(await wire.listen(0.5), 8000)[0] == pytest.approx(1000, abs=3)
+
+
+@needs_phone
+async def test_keys_are_sent(tmp_path: Path) -> None:
+    bot = ToneBot()
+    async with endpoint(bot) as agent, phone(tmp_path) as handset:
+        await handset.call(f"sip:anyone@127.0.0.1:{agent.port}")
+        [leg] = bot.legs
+        await leg.send_dtmf("7#")
+        await until(lambda: [event["param"] for event in handset.events_of("CALL_DTMF_START")] == ["7", "#"])
+        with pytest.raises(LegError, match="not a DTMF digit"):
+            await leg.send_dtmf("x")
