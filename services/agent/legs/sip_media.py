@@ -3,15 +3,11 @@
 from collections import deque
 
 import numpy as np
-import numpy.typing as npt
-import soxr
 from baresip import AudioNotActive, AudioRestarted, CallAudio
 
 from services.agent.legs.base import INPUT_RATE
+from services.agent.legs.rates import converter
 
-# The better soxr presets look 50 ms and more ahead, which a caller would wait for at every turn; this one holds 25 ms,
-# and its passband covers a telephone channel with room to spare.
-QUALITY = "MQ"
 READ_BYTES = 32_768  # the stack's whole receive buffer
 
 
@@ -25,9 +21,10 @@ class SipMedia:
     def __init__(self, audio: CallAudio) -> None:
         self._audio = audio
         self.keys: deque[str] = deque()  # DTMF keys pressed and not yet taken
-        self._rx = Converter(INPUT_RATE, INPUT_RATE)
+        self._rx = converter(INPUT_RATE, INPUT_RATE)
         self._rx_channels = 1
-        self._tx = Converter(INPUT_RATE, INPUT_RATE)
+        self._tx = converter(INPUT_RATE, INPUT_RATE)
+        self._tx_from = INPUT_RATE
         self._tx_channels = 1
         self.output_rate = 0  # hertz; 0 until media is up
         self._bound = False
@@ -54,8 +51,8 @@ class SipMedia:
         """Queues 16-bit mono PCM of `rate` hertz for sending, after what is queued; False when it is lost."""
         if not self.is_up():
             return False
-        if rate != self._tx.from_rate:
-            self._tx = Converter(rate, self.output_rate)
+        if rate != self._tx_from:
+            self._tx, self._tx_from = converter(rate, self.output_rate), rate
         samples = self._tx.convert(np.frombuffer(pcm, dtype=np.int16))
         if self._tx_channels > 1:
             samples = np.repeat(samples, self._tx_channels)
@@ -82,7 +79,7 @@ class SipMedia:
             self._audio.flush_tx()
         except (AudioRestarted, AudioNotActive):
             self._bound = False
-        self._tx = Converter(self._tx.from_rate, self.output_rate)
+        self._tx = converter(self._tx_from, self.output_rate)
 
     def _bind(self) -> bool:
         try:
@@ -91,26 +88,10 @@ class SipMedia:
             return False
         if not (info.tx_sample_rate and info.rx_sample_rate):
             return False  # the codec is not settled yet; a caller on hold, by contrast, has one and sends nothing
-        self._rx = Converter(info.rx_sample_rate, INPUT_RATE)
+        self._rx = converter(info.rx_sample_rate, INPUT_RATE)
         self._rx_channels = info.rx_channels
         self.output_rate = info.tx_sample_rate
-        self._tx = Converter(info.tx_sample_rate, info.tx_sample_rate)
+        self._tx, self._tx_from = converter(info.tx_sample_rate, info.tx_sample_rate), info.tx_sample_rate
         self._tx_channels = info.tx_channels
         self._bound = True
         return True
-
-
-class Converter:
-    """Changes the rate of one stream of 16-bit mono PCM, piece by piece, without seams."""
-
-    def __init__(self, from_rate: int, to_rate: int) -> None:
-        self.from_rate = from_rate
-        self._stream = (
-            None if from_rate == to_rate else soxr.ResampleStream(from_rate, to_rate, 1, dtype="int16", quality=QUALITY)
-        )
-
-    def convert(self, samples: npt.NDArray[np.int16]) -> npt.NDArray[np.int16]:
-        """The next piece; its last milliseconds come with the piece after it."""
-        if self._stream is None or not len(samples):
-            return samples
-        return np.asarray(self._stream.resample_chunk(samples), dtype=np.int16)
