@@ -79,6 +79,11 @@ ANNOUNCEMENTS = (
     "Please wait a moment.",
     "How can I help you?",
     "Sorry, could you say that again?",
+    "I'm sorry, something went wrong. Please say that again.",
+    "Please say that again.",
+    "I am sorry, I have to end the call now. Goodbye.",
+    "You are now connected to a colleague.",
+    "Hello, how can I help you?",
 )
 
 

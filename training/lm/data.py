@@ -23,6 +23,7 @@ _KINDS = {"call": 0.74, "transcribe": 0.14, "say": 0.12}
 _NOISY_CODES, _NEIGHBOUR_RATE, _RANDOM_RATE = 0.6, 0.08, 0.02
 _CUT_OFF = 0.07  # turns in which the caller interrupts the agent
 _ANNOUNCED = 0.06
+_SILENT, _SILENT_WITH_SLOTS = 0.65, 0.3
 _GAP, _LONGEST_GAP = 0.35, 700  # positions skipped, so that long calls are familiar
 
 Codes = npt.NDArray[np.int16]
@@ -125,6 +126,7 @@ class Calls:
         self._readable = [i for i, utterance in enumerate(callers) if utterance.clip.text]
         self._pure_reading = self._by_intent[READING]
         self._sayable = sorted(replies)
+        self._announcements = [text for text in ANNOUNCEMENTS if text in replies]
 
     def prefix(self) -> list[int]:
         return [*self.template.prefix, *self.template.system(SYSTEM + PERSONA)]
@@ -147,7 +149,7 @@ class Calls:
         return writer.row
 
     def _say(self, writer: Writer) -> None:
-        text = self._rng.choice(ANNOUNCEMENTS) if self._rng.random() < 0.15 else self._rng.choice(self._sayable)
+        text = self._rng.choice(self._announcements) if self._rng.random() < 0.15 else self._rng.choice(self._sayable)
         writer.answer(text, self.replies[text].tolist(), free=False)
 
     def _transcribe(self, writer: Writer) -> None:
@@ -164,25 +166,31 @@ class Calls:
             if len(writer.row.ids) > LONGEST - 150 and i:
                 return
             if i and rng.random() < _ANNOUNCED:
-                text = rng.choice(ANNOUNCEMENTS)
+                text = rng.choice(self._announcements)
                 writer.answer(text, self.replies[text].tolist(), free=False)
             if not self._turn(writer, turn, last=i == len(turns) - 1):
                 return
 
     def _turn(self, writer: Writer, turn: Turn, last: bool) -> bool:
-        """Writes a turn; false when its answer's speech is not known, so that the call cannot go on."""
+        """Writes a turn; false when its answer has no speech here, so that the call cannot go on."""
         rng = self._rng
         if turn.request is not None:
             if rng.random() < _GAP / 3:
                 writer.gap(rng.randrange(_LONGEST_GAP // 3))
             writer.user(self.view(turn.source), self.callers[turn.source].clip.text)
         codes = self.replies.get(turn.reply)
-        if codes is None:
+        silent = last and turn.request is not None and rng.random() < self._silent_share(turn.request)
+        if codes is None or silent:
             writer.answer(turn.reply, None, free=True)
             return False
         cut = rng.random() if not last and rng.random() < _CUT_OFF else 1.0
         writer.answer(turn.reply, codes.tolist(), free=turn.request is not None, cut=cut)
         return True
+
+    @staticmethod
+    def _silent_share(request: Request) -> float:
+        """How often a call may end with the text of its answer: fixed sentences are learnt by heart soon enough."""
+        return _SILENT_WITH_SLOTS if request.number or request.time or request.intent == "recall" else _SILENT
 
     def view(self, source: int) -> list[int]:
         """A view of the recording, some codes replaced by their neighbours."""
