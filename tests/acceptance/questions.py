@@ -51,11 +51,13 @@ async def ask_one(question: Question, voice_seed: int, uri: str, calls: str, dir
     finally:
         story = await watch.finish(5.0)
     heard = await asyncio.to_thread(transcribe, (answer / 32768).astype(np.float32), RATE)
+    caption = story.captions.get(1, "")
     return replace(
         asked,
         heard=heard,
-        caption=story.captions.get(1, ""),
         right=question.is_right(heard),
+        caption=caption,
+        caption_right=question.is_right(caption),
         stages=story.stages.get(1, {}),
     )
 
@@ -126,7 +128,8 @@ def main(
         f"{os.cpu_count()} cores ({platform.machine()}), load {os.getloadavg()[1]:.1f} at the end."
     )
     write_report(out, results, circumstances)
-    print(f"\n{right} of {n} right; first audio after the end of speech, ms:")
+    by_caption = sum(result.caption_right for result in results)
+    print(f"\n{right} of {n} right as heard, {by_caption} by caption; first audio after the end of speech, ms:")
     for row in stage_times(result.stages for result in results if result.stages):
         print(f"  {row.name:<20} median {row.reached_median:6.0f}   p95 {row.reached_p95:6.0f}   ({row.turns} turns)")
     sys.exit(0 if right >= need * n else 1)

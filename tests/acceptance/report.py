@@ -13,7 +13,9 @@ class Asked:
         row: of the domain's table.
         needed: phrases that a right answer contains.
         heard: the judge's transcript of what the phone heard.
+        right: by what was heard.
         caption: what the agent says that it said.
+        caption_right: by the caption: the model understood, whether or not its voice can be.
         stages: milliseconds from the caller's end of speech.
         problem: why there was no answer at all.
     """
@@ -23,8 +25,9 @@ class Asked:
     intent: str
     needed: tuple[str, ...]
     heard: str = ""
-    caption: str = ""
     right: bool = False
+    caption: str = ""
+    caption_right: bool = False
     stages: dict[str, float] = field(default_factory=dict)
     problem: str = ""
 
@@ -73,12 +76,14 @@ def stage_times(turns: Iterable[dict[str, float]]) -> list[StageTimes]:
 def markdown(results: Sequence[Asked], title: str, circumstances: str) -> str:
     """The page for docs/benchmarks."""
     right = sum(result.right for result in results)
-    lines = [f"# {title}", "", circumstances, "", f"**{right} of {len(results)} answers are right.**", ""]
-    lines += ["| row of the domain | right | of |", "|---|---|---|"]
+    lines = [f"# {title}", "", circumstances, "", f"**{right} of {len(results)} answers are right as heard.**"]
+    lines += [f"By their captions {sum(result.caption_right for result in results)} are.", ""]
+    lines += ["| row of the domain | right as heard | by caption | of |", "|---|---|---|---|"]
     for row in sorted({result.row for result in results}):
         of_row = [result for result in results if result.row == row]
         names = ", ".join(sorted({result.intent for result in of_row}))
-        lines.append(f"| {row} {names} | {sum(result.right for result in of_row)} | {len(of_row)} |")
+        heard, shown = (sum(getattr(result, what) for result in of_row) for what in ("right", "caption_right"))
+        lines.append(f"| {row} {names} | {heard} | {shown} | {len(of_row)} |")
     lines += ["", "## First audio after the caller's end of speech", ""]
     times = stage_times(result.stages for result in results if result.stages)
     lines += ["| stage | reached, median ms | p95 ms | took, median ms | p95 ms | turns |", "|---|---|---|---|---|---|"]

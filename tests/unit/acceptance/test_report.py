@@ -24,17 +24,33 @@ def test_the_page_counts_by_row_and_lists_failures() -> None:
     page = markdown(
         [
             Asked(
-                "when are you open", 2, "hours", hours, heard="From nine to six.", right=True, stages={"first_pcm": 5.0}
+                "when are you open",
+                2,
+                "hours",
+                hours,
+                heard="From nine to six.",
+                right=True,
+                caption_right=True,
+                stages={"first_pcm": 5.0},
             ),
-            Asked("your hours please", 2, "hours", hours, heard="From nine to three.", caption="from nine to six"),
+            Asked(
+                "your hours please",
+                2,
+                "hours",
+                hours,
+                heard="From nine to three.",
+                caption="from nine to six",
+                caption_right=True,
+            ),
             Asked("are you a machine", 13, "identity", ("assistant",), problem="TimeoutError: "),
         ],
         "Title",
         "On a machine.",
     )
-    assert "**1 of 3 answers are right.**" in page
-    assert "| 2 hours | 1 | 2 |" in page
-    assert "| 13 identity | 0 | 1 |" in page
+    assert "**1 of 3 answers are right as heard.**" in page
+    assert "By their captions 2 are." in page
+    assert "| 2 hours | 1 | 2 | 2 |" in page
+    assert "| 13 identity | 0 | 0 | 1 |" in page
     assert "| first_pcm | 5 | 5 | 5 | 5 | 1 |" in page
     assert "## Failures (2)" in page
     assert "| your hours please | nine to six | From nine to three. | from nine to six |" in page
