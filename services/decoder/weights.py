@@ -96,10 +96,14 @@ def _read(path: Path) -> dict[str, Tensor]:
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError, SafetensorError) as error:
-        raise WeightsError(f"{path}: cannot be read as a checkpoint: {str(error).splitlines()[0]}") from error
+        raise WeightsError(f"{path}: cannot be read as a checkpoint: {_first_line(error)}") from error
     if not isinstance(state, dict) or not all(isinstance(item, Tensor) for item in state.values()):
         raise WeightsError(f"{path}: must hold a mapping of names to tensors")
     return state
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def _fill(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:

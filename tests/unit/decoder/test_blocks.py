@@ -22,7 +22,8 @@ def blocks_of(messages: list[int]) -> list[Block]:
 def test_cuts_do_not_depend_on_messages(total: int) -> None:
     whole = blocks_of([total])
     assert whole == blocks_of([1] * total)
-    rng, messages = random.Random(total), []
+    rng = random.Random(total)
+    messages: list[int] = []
     while sum(messages) < total:
         messages.append(min(rng.randrange(0, 30), total - sum(messages)))
     assert whole == blocks_of(messages)

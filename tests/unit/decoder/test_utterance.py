@@ -145,5 +145,3 @@ def test_stopped_while_computing(quick: Checkpoint, monkeypatch: pytest.MonkeyPa
     with pytest.raises(StoppedError):
         utterance.next_pcm()
     assert steps == 1
-
-

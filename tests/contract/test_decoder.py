@@ -1,0 +1,316 @@
+"""The decoder service over real gRPC, with the tiny released checkpoint."""
+
+import asyncio
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from services.decoder.config import InferenceConfig
+from services.decoder.engine import DecoderEngine
+from services.decoder.servicer import SERVICE, make_server
+from services.decoder.weights import Checkpoint, load
+from trunkline.v1 import decoder_pb2 as pb
+from trunkline.v1 import decoder_pb2_grpc as rpc
+
+CAPACITY = 2
+MAX_VOICES = 2
+
+
+@pytest.fixture(scope="module")
+def checkpoint(golden_dir: Path) -> Checkpoint:
+    loaded = load(golden_dir / "decoder")
+    quick = loaded.config.model_copy(update={"inference": InferenceConfig(n_timesteps=2)})
+    return replace(loaded, config=quick)
+
+
+def some_codes(count: int, seed: int = 0) -> list[int]:
+    rng = random.Random(seed)
+    return [rng.randrange(512) for _ in range(count)]
+
+
+def codes(values: list[int]) -> pb.SynthesizeRequest:
+    return pb.SynthesizeRequest(codes=pb.SpeechCodes(codes=values))
+
+
+def config(**values: Any) -> pb.SynthesizeRequest:
+    return pb.SynthesizeRequest(config=pb.SynthesizeConfig(**values))
+
+
+async def remaining(call: Any) -> list[pb.SynthesizeResponse]:
+    found = []
+    while (response := await call.read()) is not grpc.aio.EOF:
+        found.append(response)
+    return found
+
+
+def samples(count: int) -> int:
+    return int(count * 441 / 64) * 256
+
+
+class Service:
+    """A server on a free port and a client of it."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.engine = DecoderEngine(checkpoint, MAX_VOICES)
+        self.server = make_server(self.engine, "127.0.0.1:0", CAPACITY)
+
+    async def __aenter__(self) -> "Service":
+        port = await self.server.start()
+        self.channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}")
+        self.stub: Any = rpc.SpeechDecoderStub(self.channel)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.channel.close()
+        await self.server.drain(0)
+        self.engine.close()
+
+    async def info(self) -> pb.SpeechDecoderInfoResponse:
+        answer: pb.SpeechDecoderInfoResponse = await self.stub.Info(pb.SpeechDecoderInfoRequest())
+        return answer
+
+    async def until_active(self, count: int) -> None:
+        while (await self.info()).active != count:
+            await asyncio.sleep(0.01)
+
+    async def blocks(self, *requests: pb.SynthesizeRequest) -> list[pb.SynthesizeResponse]:
+        async def send() -> AsyncIterator[pb.SynthesizeRequest]:
+            for request in requests:
+                yield request
+
+        return [response async for response in self.stub.Synthesize(send())]
+
+    async def speak(self, *requests: pb.SynthesizeRequest) -> bytes:
+        return b"".join(block.pcm for block in await self.blocks(*requests))
+
+    async def refusal(self, *requests: pb.SynthesizeRequest) -> tuple[grpc.StatusCode, str]:
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await self.blocks(*requests)
+        return refused.value.code(), refused.value.details() or ""
+
+    async def register(self, seconds: float, count: int, fill: int = 0) -> str:
+        pcm = random.Random(fill).randbytes(int(seconds * 22_050) * 2)
+        request = pb.RegisterVoiceRequest(pcm=pcm, codes=some_codes(count, fill))
+        answer: pb.RegisterVoiceResponse = await self.stub.RegisterVoice(request)
+        return answer.voice_id
+
+
+async def test_info(checkpoint: Checkpoint) -> None:
+    async with Service(checkpoint) as service:
+        info = await service.info()
+    assert (info.sample_rate, info.codebook_size, info.token_rate) == (22_050, 512, 12.5)
+    assert info.first_block_tokens == 10
+    assert list(info.block_tokens) == [20, 30, 50]
+    assert (info.capacity, info.active, list(info.voices)) == (CAPACITY, 0, [])
+    assert info.model_revision == checkpoint.revision
+
+
+async def test_an_utterance(checkpoint: Checkpoint) -> None:
+    async with Service(checkpoint) as service:
+        blocks = await service.blocks(config(seed=3, call_id="a call"), codes(some_codes(64)))
+    assert sum(len(block.pcm) for block in blocks) == 2 * samples(64)
+    done = [block.tokens_done for block in blocks]
+    assert done == sorted(done)
+    assert done[-1] == 64
+
+
+async def test_audio_comes_before_the_utterance_ends(checkpoint: Checkpoint) -> None:
+    async with Service(checkpoint) as service:
+        call = service.stub.Synthesize()
+        await call.write(codes(some_codes(10)))
+        first = await call.read()
+        assert len(first.pcm) > 0
+        assert 0 < first.tokens_done < 10
+        await call.done_writing()
+        rest = await remaining(call)
+        assert len(first.pcm) + sum(len(block.pcm) for block in rest) == 2 * samples(10)
+
+
+async def test_same_waveform_however_split_and_on_any_replica(checkpoint: Checkpoint) -> None:
+    values = some_codes(45)
+    async with Service(checkpoint) as service, Service(checkpoint) as other:
+        whole = await service.speak(config(seed=7), codes(values))
+        assert whole == await service.speak(config(seed=7), *[codes([value]) for value in values])
+        assert whole == await other.speak(config(seed=7), codes(values[:26]), codes(values[26:]))
+        assert whole != await service.speak(config(seed=8), codes(values))
+
+
+async def test_streams_at_once_do_not_mix(checkpoint: Checkpoint) -> None:
+    one, two = some_codes(40, 1), some_codes(70, 2)
+    async with Service(checkpoint) as service:
+        alone = [await service.speak(codes(one)), await service.speak(codes(two))]
+        together = await asyncio.gather(service.speak(codes(one)), service.speak(codes(two)))
+    assert alone == list(together)
+
+
+async def test_no_tokens_no_audio(checkpoint: Checkpoint) -> None:
+    async with Service(checkpoint) as service:
+        assert await service.blocks() == []
+        assert await service.blocks(config(seed=1)) == []
+        assert await service.blocks(codes([])) == []
+
+
+async def test_bad_messages_are_refused(checkpoint: Checkpoint) -> None:
+    invalid = grpc.StatusCode.INVALID_ARGUMENT
+    async with Service(checkpoint) as service:
+        code, details = await service.refusal(codes([1, 512]))
+        assert (code, "512" in details, "0 to 511" in details) == (invalid, True, True)
+        code, details = await service.refusal(codes([1]), config(seed=1))
+        assert (code, "first message" in details) == (invalid, True)
+        code, details = await service.refusal(pb.SynthesizeRequest())
+        assert (code, "payload" in details) == (invalid, True)
+        code, details = await service.refusal(config(voice_id="voice-nobody"))
+        assert (code, "voice-nobody" in details) == (grpc.StatusCode.NOT_FOUND, True)
+        assert (await service.info()).active == 0
+
+
+async def test_one_stream_too_many(checkpoint: Checkpoint) -> None:
+    async with Service(checkpoint) as service:
+        calls = [service.stub.Synthesize() for _ in range(CAPACITY)]
+        for call in calls:
+            await call.write(codes([1]))
+        await service.until_active(CAPACITY)
+        assert (await service.refusal(codes([1])))[0] == grpc.StatusCode.RESOURCE_EXHAUSTED
+        calls[0].cancel()
+        await service.until_active(CAPACITY - 1)
+        assert len(await service.speak(codes([1]))) == 2 * samples(1)
+        calls[1].cancel()
+        await service.until_active(0)
+
+
+async def test_cancelling_stops_the_work(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = 0
+    estimator = checkpoint.flow.decoder.estimator
+    original = estimator.forward
+
+    def count(*args: Any) -> Any:
+        nonlocal steps
+        steps += 1
+        return original(*args)
+
+    monkeypatch.setattr(estimator, "forward", count)
+    values = some_codes(4000)
+    blocks_in_all = 4000 // 50
+    async with Service(checkpoint) as service:
+        call = service.stub.Synthesize()
+        await call.write(codes(values))
+        await call.read()
+        call.cancel()
+        await service.until_active(0)
+        # the worker is free again: a later stream is served, and little of the cancelled one was computed
+        assert len(await service.speak(codes(some_codes(10)))) == 2 * samples(10)
+    assert steps < blocks_in_all
+
+
+async def test_voices(checkpoint: Checkpoint) -> None:
+    values = some_codes(20)
+    async with Service(checkpoint) as service, Service(checkpoint) as other:
+        voice = await service.register(2.0, 25)
+        assert voice == await other.register(2.0, 25)
+        assert list((await service.info()).voices) == [voice]
+        spoken = await service.speak(config(voice_id=voice), codes(values))
+        assert len(spoken) == 2 * samples(20)
+        assert spoken == await other.speak(config(voice_id=voice), codes(values))
+        assert spoken != await service.speak(codes(values))
+
+
+async def test_voices_are_bounded(checkpoint: Checkpoint) -> None:
+    async with Service(checkpoint) as service:
+        voices = [await service.register(1.0, 12, fill) for fill in range(MAX_VOICES + 1)]
+        assert list((await service.info()).voices) == voices[1:]
+        assert (await service.refusal(config(voice_id=voices[0])))[0] == grpc.StatusCode.NOT_FOUND
+
+
+@pytest.mark.parametrize(
+    ("pcm", "values", "said"),
+    [
+        (bytes(22_050), [0] * 6, "1 to 30 s"),
+        (bytes(22_050 * 62), [0] * 12, "1 to 30 s"),
+        (bytes(22_050 * 2 + 1), [0] * 12, "16-bit"),
+        (bytes(22_050 * 2), [0] * 30, "about 12 codes"),
+        (bytes(22_050 * 2), [512] * 12, "0 to 511"),
+    ],
+)
+async def test_bad_references_are_refused(checkpoint: Checkpoint, pcm: bytes, values: list[int], said: str) -> None:
+    async with Service(checkpoint) as service:
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await service.stub.RegisterVoice(pb.RegisterVoiceRequest(pcm=pcm, codes=values))
+        assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+        assert said in (refused.value.details() or "")
+
+
+async def test_draining(checkpoint: Checkpoint) -> None:
+    async with Service(checkpoint) as service:
+        call = service.stub.Synthesize()
+        await call.write(codes(some_codes(10)))
+        await call.read()
+        drained = asyncio.create_task(service.server.drain(60))
+        while not service.server._slots.draining:
+            await asyncio.sleep(0.01)
+        await call.done_writing()
+        rest = await remaining(call)
+        assert rest[-1].tokens_done == 10
+        await drained
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "services.decoder", *arguments]
+
+
+def failure(*arguments: str) -> str:
+    done = subprocess.run(command(*arguments), capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert len(done.stderr.strip().splitlines()) == 1
+    return done.stderr
+
+
+async def test_the_process_serves_and_ends_on_sigterm(golden_dir: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *command("--weights", str(golden_dir / "decoder"), "--listen", "127.0.0.1:0", "--threads", "1"),
+        stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, "TRUNKLINE_DECODER_CAPACITY": "3"},
+    )
+    assert process.stdout is not None
+    try:
+        port = int((await process.stdout.readline()).split()[-1])
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            health: Any = health_pb2_grpc.HealthStub(channel)
+            status = await health.Check(health_pb2.HealthCheckRequest(service=SERVICE))
+            assert status.status == health_pb2.HealthCheckResponse.SERVING
+            stub: Any = rpc.SpeechDecoderStub(channel)
+            assert (await stub.Info(pb.SpeechDecoderInfoRequest())).capacity == 3
+        process.send_signal(signal.SIGTERM)
+        assert await process.wait() == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+def test_bad_starts(golden_dir: Path, tmp_path: Path) -> None:
+    good = str(golden_dir / "decoder")
+    assert "no such directory" in failure("--weights", str(tmp_path / "none"), "--listen", "127.0.0.1:0")
+    assert "config.yaml is missing" in failure("--weights", str(tmp_path), "--listen", "127.0.0.1:0")
+    shutil.copy(golden_dir / "decoder" / "config.yaml", tmp_path)
+    shutil.copy(golden_dir / "decoder" / "flow.pt", tmp_path)
+    assert "hift.pt" in failure("--weights", str(tmp_path), "--listen", "127.0.0.1:0")
+    assert "--listen" in failure("--weights", good)
+    assert "--device" in failure("--weights", good, "--listen", "127.0.0.1:0", "--device", "abacus")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        assert "cannot listen" in failure("--weights", good, "--listen", address)

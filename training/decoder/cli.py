@@ -1,0 +1,50 @@
+"""`python -m training decoder`."""
+
+from typing import Annotated
+
+import torch
+import typer
+
+app = typer.Typer(help="The flow: speech tokens to the agent's mel spectrogram.")
+
+
+@app.callback(invoke_without_command=True)
+def run(
+    context: typer.Context,
+    minutes: Annotated[float, typer.Option(help="Minutes of training in all, those of earlier runs included.")] = 30.0,
+    seed: Annotated[int, typer.Option(help="Of data and initial weights.")] = 0,
+    threads: Annotated[int, typer.Option(help="Torch threads.")] = 1,
+) -> None:
+    """Trains the flow, or goes on with it, and exports it with the vocoder to weights/nano/decoder."""
+    if context.invoked_subcommand is not None:
+        return
+    from training.decoder.export import export
+    from training.decoder.train import train
+
+    torch.set_num_threads(threads)
+    train(minutes, seed)
+    export()
+
+
+@app.command("export")
+def export_command() -> None:
+    """Exports the last checkpoints of flow and vocoder to weights/nano/decoder."""
+    from training.decoder.export import export
+
+    export()
+
+
+@app.command("evaluate")
+def evaluate_command(
+    clips: Annotated[int, typer.Option(help="Clips of the test set.")] = 60,
+    sweep: Annotated[bool, typer.Option(help="Also other numbers of steps and temperatures.")] = False,
+) -> None:
+    """Judges the exported decoder: word error rate of what it says, and the time it takes."""
+    from training.decoder.evaluate import evaluate
+
+    torch.set_num_threads(1)
+    evaluate(clips, sweep)
+
+
+if __name__ == "__main__":
+    app()
