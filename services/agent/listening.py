@@ -57,10 +57,9 @@ class Utterance:
         await within(self._deadlines.tokens_s, "tokenizer", "last tokens", asyncio.shield(self._task))
         return self.codes
 
-    async def cancel(self) -> None:
-        """Drops the utterance and its stream."""
+    def drop(self) -> None:
+        """Ends its stream, if that is still open."""
         self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self) -> None:
         for attempt in range(1, ATTEMPTS + 1):

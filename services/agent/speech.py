@@ -36,9 +36,10 @@ class CallerTurn:
 
     utterance: Utterance
 
-    def __init__(self, number: int, audio: bytearray) -> None:
+    def __init__(self, number: int, audio: bytearray, goes_on: bool) -> None:
         self.number = number
         self.audio = audio
+        self.goes_on = goes_on  # it began with a turn that was not answered yet
         self.ended = asyncio.Event()
         self.waterfall = Waterfall(number, 0.0)
         self.start = 0  # ids in the conversation before it
@@ -126,7 +127,7 @@ class Speech:
         self._record = record
         self._session: LmSession | None = None
         self._media: asyncio.Future[Media] = asyncio.get_running_loop().create_future()
-        self._floor: asyncio.Task[None] | None = None
+        self._floors: list[asyncio.Task[None]] = []  # the last one holds the floor, those before it are ending
         self._turn: CallerTurn | None = None
         self._answer: _AnswerInProgress | None = None
         self._says: deque[str] = deque()
@@ -170,7 +171,7 @@ class Speech:
     def say(self, text: str) -> None:
         """Has the bot say a text after what it is saying now."""
         self._says.append(text)
-        if self._floor is None or self._floor.done():
+        if all(floor.done() for floor in self._floors):
             self._hold_floor(self._nothing)
 
     def interrupt(self) -> None:
@@ -183,12 +184,15 @@ class Speech:
         """The caller has the floor; `audio` begins a little before their first word (16-bit mono PCM at 16 kHz)."""
         self.interrupt()
         before = self._turn
-        carried = self._carried_over(before, len(audio)) if before is not None else bytearray()
+        carried = bytearray()
+        if before is not None:
+            carried = self._carried_over(before, len(audio))
+            before.utterance.drop()
         self._turns += 1
-        turn = self._turn = CallerTurn(self._turns, carried + audio)
+        turn = self._turn = CallerTurn(self._turns, carried + audio, goes_on=bool(carried))
         turn.utterance = self._utterance(turn)
         self.publish(Speaking("caller", on=True))
-        self._hold_floor(lambda: self._converse(turn), before)
+        self._hold_floor(lambda: self._converse(turn))
 
     def caller_audio(self, audio: bytes) -> None:
         """More of the turn."""
@@ -207,20 +211,26 @@ class Speech:
         self.publish(Speaking("caller", on=False))
 
     def caller_dropped(self) -> None:
-        """It was no speech: the turn is forgotten."""
-        turn, self._turn = self._turn, None
-        if turn is not None and not turn.ended.is_set():
-            self.publish(Speaking("caller", on=False))
-            self._hold_floor(self._nothing, turn)
+        """It was no speech: the turn is forgotten, unless it took up one that still waits for its answer."""
+        turn = self._turn
+        if turn is None or turn.ended.is_set():
+            return
+        if turn.goes_on:
+            self.caller_ended(self.clock(), self.clock())
+            return
+        self._turn = None
+        turn.utterance.drop()
+        self.publish(Speaking("caller", on=False))
+        self._hold_floor(self._nothing)
 
     async def close(self) -> None:
         """Stops everything; the conversation keeps what was heard."""
         self._stop_answer()
-        floor, self._floor = self._floor, None
-        if floor is not None:
-            await _end(floor)
+        for floor in self._floors:
+            floor.cancel()
+        await _all_over(self._floors)
         if self._turn is not None:
-            await self._turn.utterance.cancel()
+            self._turn.utterance.drop()
         if self._session is not None:
             await self._session.close()
         self._media.cancel()
@@ -239,24 +249,19 @@ class Speech:
         utterance.feed(bytes(turn.audio))
         return utterance
 
-    def _hold_floor(
-        self, work: Callable[[], Awaitable[None]], leftover: CallerTurn | None = None
-    ) -> "asyncio.Task[None]":
-        previous = self._floor
-        self._floor = asyncio.create_task(self._have_floor(previous, leftover, work), name=f"floor-{self.call_id}")
-        return self._floor
+    def _hold_floor(self, work: Callable[[], Awaitable[None]]) -> "asyncio.Task[None]":
+        # A task cancelled before its first step never runs: so those before it are cancelled here, and each newcomer
+        # waits for all of them.
+        before = [task for task in self._floors if not task.done()]
+        for task in before:
+            task.cancel()
+        floor = asyncio.create_task(self._have_floor(before, work), name=f"floor-{self.call_id}")
+        self._floors = [*before, floor]
+        return floor
 
-    async def _have_floor(
-        self,
-        previous: "asyncio.Task[None] | None",
-        leftover: CallerTurn | None,
-        work: Callable[[], Awaitable[None]],
-    ) -> None:
+    async def _have_floor(self, before: "list[asyncio.Task[None]]", work: Callable[[], Awaitable[None]]) -> None:
+        await _all_over(before)
         try:
-            if previous is not None:
-                await _end(previous)
-            if leftover is not None:
-                await leftover.utterance.cancel()
             await work()
             while self._says:
                 await self._announce(self._says.popleft())
@@ -411,13 +416,12 @@ class Speech:
             self.failed.set_result(reason)
 
 
-async def _end(task: "asyncio.Task[None]") -> None:
-    """Cancels a task and waits until it is over, even when cancelled meanwhile: its clean-up meets no successor."""
-    task.cancel()
+async def _all_over(tasks: "list[asyncio.Task[None]]") -> None:
+    """Waits for cancelled tasks to end, even when cancelled meanwhile: their clean-up must not meet a successor."""
     interrupted = False
-    while not task.done():
+    while pending := [task for task in tasks if not task.done()]:
         try:
-            await asyncio.wait({task})
+            await asyncio.wait(pending)
         except asyncio.CancelledError:
             interrupted = True
     if interrupted:

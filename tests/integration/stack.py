@@ -34,7 +34,7 @@ class Process:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
         with log.open("wb") as output:
             self._child = subprocess.Popen(
-                command, stdout=output, stderr=subprocess.STDOUT, cwd=ROOT, env=environment, start_new_session=True
+                command, stdout=output, stderr=subprocess.STDOUT, cwd=ROOT, env=environment, process_group=0
             )
         self.port = 0
 
@@ -62,7 +62,7 @@ class Process:
         self._child.kill()
         self._child.wait()
 
-    def stop(self, seconds: float = 20.0) -> int:
+    def stop(self, seconds: float = 60.0) -> int:
         """SIGTERM, and SIGKILL when that is not enough; returns the exit status."""
         if self._child.poll() is None:
             self._child.send_signal(signal.SIGTERM)
@@ -124,8 +124,10 @@ class Stack:
 
 
 @contextlib.contextmanager
-def running(directory: Path, weights: dict[str, Path], capacity: int = 4) -> Iterator[Stack]:
-    """Starts Redis and the model services with these weights; stops them all."""
+def running(
+    directory: Path, weights: dict[str, Path], elsewhere: dict[str, str] | None = None, capacity: int = 4
+) -> Iterator[Stack]:
+    """Starts Redis and the model services with these weights; stops them all. Other services run `elsewhere`."""
     redis_port = free_port()
     processes: dict[str, Process] = {}
     try:
@@ -137,7 +139,7 @@ def running(directory: Path, weights: dict[str, Path], capacity: int = 4) -> Ite
             processes[name] = Process(name, command, directory / f"{name}.log")
         for process in processes.values():
             process.wait_serving()
-        addresses = {name: f"{HOST}:{processes[name].port}" for name in weights}
+        addresses = {**(elsewhere or {}), **{name: f"{HOST}:{processes[name].port}" for name in weights}}
         yield Stack(directory, f"redis://{HOST}:{redis_port}/0", **addresses, processes=processes)
     finally:
         for process in processes.values():

@@ -16,7 +16,7 @@ from av import AudioFrame, AudioResampler
 
 RATE = 16_000
 FRAME = RATE // 50
-WAIT_S = 60.0
+WAIT_S = 150.0
 
 Waveform = npt.NDArray[np.float32]
 

@@ -1,0 +1,273 @@
+"""One call's speech over the real services (with random weights): what is recorded, played, interrupted and rebuilt."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+
+from services.agent.conversation import Entry, Role, replay
+from services.agent.events import BargeIn, Caption, Event, TurnTimes
+from services.agent.lm_session import LmSession, Sampling
+from services.agent.models import Deadlines, ModelError, ModelServices
+from services.agent.personas import Persona
+from services.agent.player import Media
+from services.agent.speech import Speech
+from services.agent.waterfall import STAGES
+from tests.integration.stack import Stack, running
+from tests.unit.lm.checkpoint import CODEBOOK
+from trunkline.v1 import lm_pb2
+
+RATE = 16_000
+PACKET_BYTES = RATE // 50 * 2
+SHORT = Persona(name="short", prompt="Be brief.", greeting="Hello.", temperature=0.0, max_new_tokens=60)
+LONG = Persona(name="long", prompt="Talk on.", greeting="Hello.", temperature=0.0, max_new_tokens=400)
+
+
+class Line:
+    """A `Speech` with its packets, entries and events caught."""
+
+    def __init__(self, models: ModelServices, persona: Persona) -> None:
+        self.entries: list[Entry] = []
+        self.events: list[Event] = []
+        self.packets: list[bytes] = []
+        self.speech = Speech("test-call", persona, models, self.entries.append, self.events.append)
+
+    async def send(self, packet: bytes) -> None:
+        self.packets.append(packet)
+
+    def answer(self) -> None:
+        self.speech.connect(Media(RATE, self.send))
+
+    def of(self, kind: type[Any]) -> list[Any]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+    def roles(self) -> list[Role]:
+        return [entry.role for entry in self.entries]
+
+    def says(self, audio: bytes) -> None:
+        """A whole turn, at once."""
+        self.speech.caller_started(audio[:PACKET_BYTES])
+        for start in range(PACKET_BYTES, len(audio), PACKET_BYTES):
+            self.speech.caller_audio(audio[start : start + PACKET_BYTES])
+        self.speech.caller_ended(time.monotonic() - 0.2, time.monotonic())
+
+    def answers(self) -> int:
+        return self.roles().count(Role.ASSISTANT)
+
+
+async def until(condition: Callable[[], bool], what: str, seconds: float = 150.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"not within {seconds} s: {what}"
+        await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+async def models(tiny_stack: Stack) -> AsyncIterator[ModelServices]:
+    services = ModelServices(tiny_stack.tokenizer, tiny_stack.lm, tiny_stack.decoder)
+    await services.connect(10.0, RATE)
+    yield services
+    await services.close()
+
+
+@pytest.fixture
+def question(golden_dir: Path) -> bytes:
+    """2.7 s of audio with known tokens."""
+    audio = np.load(golden_dir / "tokenizer" / "golden.npz")["audio1"]
+    return bytes((audio * 32767).astype("<i2").tobytes())
+
+
+@pytest.fixture
+async def line(models: ModelServices) -> AsyncIterator[Line]:
+    before = asyncio.all_tasks()
+    line = Line(models, SHORT)
+    yield line
+    await line.speech.close()
+    await until(lambda: not _left(before), f"tasks end: {_left(before)}", 5.0)
+
+
+def _left(before: set[asyncio.Task[Any]]) -> set[str]:
+    current = {asyncio.current_task()}
+    return {f"{task.get_name()}: {task.get_coro()}" for task in asyncio.all_tasks() - before - current}
+
+
+async def greedy(models: ModelServices, ids: list[int], count: int) -> list[int]:
+    """What a new session continues with after these ids."""
+    session = LmSession(models.lm, "rebuilt", Deadlines())
+    await session.open(ids)
+    async for _ in session.generate(Sampling(0.0, 1.0, count, seed=0)):
+        pass
+    await session.close()
+    return session.ids[len(ids) :]
+
+
+async def test_the_greeting_is_ready_before_the_answer_and_played_after_it(line: Line) -> None:
+    await line.speech.prepare()
+    assert line.roles() == [Role.SYSTEM]
+    assert line.packets == []
+    line.answer()
+    await until(lambda: line.answers() == 1, "the greeting was played")
+    assert line.entries[1].text == "Hello."
+    assert not line.entries[1].interrupted
+    assert "".join(caption.text for caption in line.of(Caption)) == "Hello."
+    assert line.of(Caption)[-1].is_final
+    assert {len(packet) for packet in line.packets} == {PACKET_BYTES}
+    assert np.abs(np.frombuffer(b"".join(line.packets), "<i2")).max() > 0
+
+
+async def test_a_turn_is_recorded_with_its_exact_tokens_and_timed(
+    line: Line, models: ModelServices, question: bytes, golden_dir: Path
+) -> None:
+    await line.speech.prepare()
+    line.answer()
+    await until(lambda: line.answers() == 1, "the greeting was played")
+    line.says(question)
+    await until(lambda: line.answers() == 2, "the turn was answered")
+    info = await models.lm.Info(lm_pb2.VoiceLMInfoRequest())
+    codes = [i - info.speech_token_offset for i in line.entries[2].ids]
+    spoken = [code for code in codes if 0 <= code < CODEBOOK]
+    expected = np.load(golden_dir / "tokenizer" / "golden.npz")["ids1"].reshape(-1)
+    assert len(spoken) == len(expected)
+    assert np.mean(np.array(spoken) == expected) > 0.9, "16-bit PCM may move a token across a code's border, not more"
+    (times,) = line.of(TurnTimes)
+    assert list(times.stages) == list(STAGES)
+    assert sorted(times.stages.values()) == list(times.stages.values())
+
+
+async def test_a_session_rebuilt_from_the_records_continues_in_the_same_way(
+    line: Line, models: ModelServices, question: bytes
+) -> None:
+    await line.speech.prepare()
+    line.answer()
+    await until(lambda: line.answers() == 1, "the greeting was played")
+    for number in (2, 3):
+        line.says(question[: -number * 3200])
+        await until(lambda number=number: line.answers() == number, f"answer {number}")  # type: ignore[misc]
+    answer = line.entries[-1]
+    assert answer.role is Role.ASSISTANT
+    assert await greedy(models, replay(line.entries[:-1]), SHORT.max_new_tokens) == list(answer.ids)
+
+
+async def test_barge_in_stops_playback_and_keeps_what_was_heard(models: ModelServices, question: bytes) -> None:
+    line = Line(models, LONG)
+    await line.speech.prepare()
+    line.answer()
+    await until(lambda: len(line.packets) > 60, "a second of greeting")
+    line.speech.interrupt()
+    at_stop = len(line.packets)
+    line.says(question)
+    (barge_in,) = line.of(BargeIn)
+    cut = line.entries[1]
+    assert cut.interrupted
+    seconds = (at_stop - 3) * 0.02
+    assert barge_in.tokens_heard == pytest.approx(seconds * 12.5, abs=3)
+    await until(lambda: Role.USER in line.roles(), "the turn was heard")
+    assert line.entries[1].length == len(replay(line.entries[:2])), "the record ends with the last token heard"
+    after = len(line.packets)
+    assert after <= at_stop + 1, "nothing of the interrupted answer follows"
+    await until(lambda: len(line.packets) > after + 20 or line.answers() == 2, "the next answer")
+    line.speech.interrupt()
+    heard = list(line.entries[-1].ids)
+    continuation = await greedy(models, replay(line.entries[:-1]), LONG.max_new_tokens)
+    assert continuation[: len(heard)] == heard, "the cut session and a rebuilt one agree"
+    await line.speech.close()
+
+
+async def test_who_goes_on_before_the_answer_is_heard_has_one_turn(
+    line: Line, models: ModelServices, question: bytes
+) -> None:
+    await line.speech.prepare()
+    line.answer()
+    await until(lambda: line.answers() == 1, "the greeting was played")
+    half = len(question) // 4 * 2
+    line.says(question[:half])
+    await until(lambda: Role.USER in line.roles(), "the first half was heard")
+    line.says(question[half:])
+    await until(lambda: line.answers() == 2, "the whole turn was answered")
+    assert line.roles()[2:] == [Role.USER, Role.REWIND, Role.USER, Role.ASSISTANT]
+    first, _, whole, _ = line.entries[2:]
+    assert len(whole.ids) > 1.7 * len(first.ids)
+    assert not line.of(BargeIn), "there was nothing to interrupt"
+
+
+async def test_a_dropped_turn_leaves_no_trace(line: Line, models: ModelServices, question: bytes) -> None:
+    await line.speech.prepare()
+    line.answer()
+    await until(lambda: line.answers() == 1, "the greeting was played")
+    line.speech.caller_started(question)
+    line.speech.caller_dropped()
+    line.says(question)
+    await until(lambda: line.answers() == 2, "the real turn was answered")
+    assert line.roles() == [Role.SYSTEM, Role.ASSISTANT, Role.USER, Role.ASSISTANT]
+    answer = line.entries[-1]
+    assert await greedy(models, replay(line.entries[:-1]), SHORT.max_new_tokens) == list(answer.ids)
+
+
+async def test_announcements_wait_for_the_bot_to_finish(line: Line, question: bytes) -> None:
+    await line.speech.prepare()
+    line.answer()
+    line.speech.say("First.")
+    line.speech.say("Second.")
+    await until(lambda: line.answers() == 3, "all was said")
+    assert [entry.text for entry in line.entries[1:]] == ["Hello.", "First.", "Second."]
+    line.says(question)
+    line.speech.say("Third.")
+    await until(lambda: line.answers() == 5, "the answer, then the announcement")
+    assert line.entries[-1].text == "Third."
+
+
+async def test_a_full_context_loses_the_oldest_turns_only(models: ModelServices, question: bytes) -> None:
+    persona = SHORT.model_copy(update={"greeting": "", "max_new_tokens": 250})
+    line = Line(models, persona)
+    await line.speech.prepare()
+    line.answer()
+    for number in range(1, 9):
+        line.says(question)
+        await until(lambda number=number: line.answers() == number, f"answer {number}")  # type: ignore[misc]
+        if Role.RESET in line.roles():
+            break
+    reset = next(entry for entry in line.entries if entry.role is Role.RESET)
+    system = line.entries[0]
+    assert reset.ids[: len(system.ids)] == system.ids
+    assert reset.length <= models.limits.context_length * 3 // 4
+    answer = line.entries[-1]
+    continuation = await greedy(models, replay(line.entries[:-1]), persona.max_new_tokens)
+    assert continuation[: len(answer.ids)] == list(answer.ids)
+    await line.speech.close()
+
+
+async def test_no_room_at_the_lm_fails_before_the_answer(models: ModelServices) -> None:
+    sessions = [LmSession(models.lm, f"other-{i}", Deadlines()) for i in range(4)]
+    for session in sessions:
+        await session.open()
+    line = Line(models, SHORT)
+    with pytest.raises(ModelError) as error:
+        await line.speech.prepare()
+    assert error.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    for session in sessions:
+        await session.close()
+    await line.speech.close()
+
+
+async def test_services_that_die_end_the_call_in_bounded_time(
+    tmp_path: Path, golden_dir: Path, tiny_stack: Stack, question: bytes
+) -> None:
+    others = {"tokenizer": tiny_stack.tokenizer, "lm": tiny_stack.lm}
+    with running(tmp_path, {"decoder": golden_dir / "decoder"}, others) as own:
+        models = ModelServices(own.tokenizer, own.lm, own.decoder, Deadlines(first_s=10.0, next_s=10.0))
+        await models.connect(10.0, RATE)
+        line = Line(models, LONG)
+        await line.speech.prepare()
+        line.answer()
+        await until(lambda: len(line.packets) > 10, "the greeting began")
+        own.processes["decoder"].kill()
+        line.says(question)
+        assert await asyncio.wait_for(asyncio.shield(line.speech.failed), 120) == "speech services failed"
+        assert line.roles()[-1] is Role.USER, "what the caller said is kept"
+        await line.speech.close()
+        await models.close()
