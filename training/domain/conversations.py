@@ -25,6 +25,8 @@ _DEFAULT = {
     "language": 1.5, "slower": 1.5, "faster": 1.5, "hours_weekend": 1.0,
 }  # fmt: skip
 _LENGTHS = {1: 42, 2: 20, 3: 17, 4: 11, 5: 6, 6: 4}
+_SHORT_LENGTHS = {1: 60, 2: 22, 3: 13, 4: 5}
+_GREETED, _GREETED_WHEN_SHORT = 0.6, 0.35
 _AFTER_QUESTION = {
     "number": {"yes": 48.0, "no": 17.0, "number": 8.0},
     "day": {"book": 45.0, "book_day": 18.0},
@@ -53,19 +55,20 @@ def next_intent(memory: Memory, rng: Random) -> str:
     return rng.choices(list(weights), list(weights.values()))[0]
 
 
-def sample_call(draw: Draw, rng: Random, can_answer: Callable[[str], bool], turns: int | None = None) -> list[Turn]:
-    """A call of one to six requests, six in ten greeted first.
+def sample_call(draw: Draw, rng: Random, can_answer: Callable[[str], bool], short: bool = False) -> list[Turn]:
+    """A call of one to six requests, six in ten greeted first; or a shorter one, more seldom greeted.
 
     Args:
         draw: picks a request of an intent and says where it is from.
         rng: the call's randomness.
         can_answer: whether an answer may be used; a request whose answer may not is drawn again.
-        turns: how many requests; drawn when not given.
+        short: one to four requests, mostly one.
     """
-    greeted = rng.random() < 0.6
+    greeted = rng.random() < (_GREETED_WHEN_SHORT if short else _GREETED)
+    lengths = _SHORT_LENGTHS if short else _LENGTHS
     desk = Receptionist(GREETING if greeted else None)
     call = [Turn(GREETING)] if greeted else []
-    count = turns or rng.choices(list(_LENGTHS), list(_LENGTHS.values()))[0]
+    count = rng.choices(list(lengths), list(lengths.values()))[0]
     while count:
         source, request = draw(next_intent(desk.memory, rng), rng)
         before = replace(desk.memory)

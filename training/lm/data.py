@@ -19,11 +19,25 @@ from training.tokenizer.encode import Utterance
 
 TRANSCRIPTION = "transcription\n"  # in place of "streaming_transcription\n": the caller's words instead of an answer
 LONGEST = 620
-_KINDS = {"call": 0.74, "transcribe": 0.14, "say": 0.12}
+
+
+@dataclass(frozen=True)
+class Mix:
+    """Shares of what a row can be, and how much of the agent's speech is in it."""
+
+    kinds: dict[str, float]
+    cut_off: float  # answers interrupted by the caller, where a turn follows
+    longest_cut: float  # share of the answer that is kept at most
+    silent: float  # calls that end with the text of the last answer: fixed sentences are learnt by heart soon enough
+    silent_with_slots: float
+    short: bool
+
+
+# First many callers with little of the agent's speech around them, then calls as they are.
+UNDERSTANDING = Mix({"call": 0.66, "transcribe": 0.28, "say": 0.06}, 0.55, 0.4, 0.9, 0.6, True)
+CONVERSATION = Mix({"call": 0.76, "transcribe": 0.12, "say": 0.12}, 0.08, 1.0, 0.6, 0.25, False)
 _NOISY_CODES, _NEIGHBOUR_RATE, _RANDOM_RATE = 0.6, 0.08, 0.02
-_CUT_OFF = 0.07  # turns in which the caller interrupts the agent
 _ANNOUNCED = 0.06
-_SILENT, _SILENT_WITH_SLOTS = 0.65, 0.3
 _GAP, _LONGEST_GAP = 0.35, 700  # positions skipped, so that long calls are familiar
 
 Codes = npt.NDArray[np.int16]
@@ -117,6 +131,7 @@ class Calls:
         self.callers = callers
         self.replies = replies
         self.weights = weights or LossWeights()
+        self.mix = CONVERSATION
         self._neighbours = neighbours
         self._rng = Random(seed)
         self._numpy = np.random.default_rng(seed)
@@ -136,7 +151,7 @@ class Calls:
         return source, request_of(self.callers[source].clip)
 
     def row(self) -> Row:
-        kind = self._rng.choices(list(_KINDS), list(_KINDS.values()))[0]
+        kind = self._rng.choices(list(self.mix.kinds), list(self.mix.kinds.values()))[0]
         writer = Writer(self.template, self.weights)
         if self._rng.random() < _GAP:
             writer.gap(self._rng.randrange(_LONGEST_GAP))
@@ -161,7 +176,7 @@ class Calls:
 
     def _call(self, writer: Writer) -> None:
         rng = self._rng
-        turns = sample_call(self.draw, rng, lambda reply: True)
+        turns = sample_call(self.draw, rng, lambda reply: True, self.mix.short)
         for i, turn in enumerate(turns):
             if len(writer.row.ids) > LONGEST - 150 and i:
                 return
@@ -183,14 +198,13 @@ class Calls:
         if codes is None or silent:
             writer.answer(turn.reply, None, free=True)
             return False
-        cut = rng.random() if not last and rng.random() < _CUT_OFF else 1.0
+        cut = rng.random() * self.mix.longest_cut if not last and rng.random() < self.mix.cut_off else 1.0
         writer.answer(turn.reply, codes.tolist(), free=turn.request is not None, cut=cut)
         return True
 
-    @staticmethod
-    def _silent_share(request: Request) -> float:
-        """How often a call may end with the text of its answer: fixed sentences are learnt by heart soon enough."""
-        return _SILENT_WITH_SLOTS if request.number or request.time or request.intent == "recall" else _SILENT
+    def _silent_share(self, request: Request) -> float:
+        slots = request.number or request.time or request.intent == "recall"
+        return self.mix.silent_with_slots if slots else self.mix.silent
 
     def view(self, source: int) -> list[int]:
         """A view of the recording, some codes replaced by their neighbours."""

@@ -29,8 +29,9 @@ LM = WEIGHTS / "lm"
 _RANKS = 1400
 _TOKENS_A_BATCH = 2200
 _LEARNING_RATE = 1.5e-3
-_CTC, _CTC_LATE = 0.5, 0.2
-_LATE = 0.7
+_CTC, _CTC_LATE = 0.8, 0.25
+_LATE = 0.75
+_UNDERSTANDING = 0.58  # share of the time
 _WARM_UP = 80
 _SAVE_EVERY = 240.0
 _FIRST_SAVE = 100  # steps; something to integrate against
@@ -159,6 +160,7 @@ def train(minutes: float, seed: int = 1, threads: int = 1, checkpoint: Path = CH
     while budget.fraction < 1.0:
         for group in optimizer.param_groups:
             group["lr"] = _LEARNING_RATE * cosine(budget.fraction, step, _WARM_UP)
+        calls.mix = data.UNDERSTANDING if budget.fraction < _UNDERSTANDING else data.CONVERSATION
         batch = next(source)
         ctc_weight = _CTC if budget.fraction < _LATE else _CTC_LATE
         loss, parts = loss_of(model, prefix, batch, ctc_weight, vocabulary.speech_offset)
