@@ -37,7 +37,8 @@ class SipSettings:
     """Where and how calls are taken.
 
     Attributes:
-        host: IPv4 or IPv6 address to listen on, UDP; a loopback address confines media to loopback too.
+        host: IPv4 or IPv6 address to listen on, UDP. 0.0.0.0 means all addresses of the machine except loopback; a
+            loopback address confines media to loopback too.
         port: of signalling; 0 takes a free one.
         user: our name in the calls we place. Calls for any name are taken.
         codecs: in order of preference.
@@ -314,7 +315,7 @@ class SipEndpoint:
         return Config(
             net_interface=None if anywhere else settings.host,
             max_concurrent_calls=None,  # the acceptor knows the capacity
-            expose_headers=("From", "To", "P-Asserted-Identity", "Diversion"),
+            expose_headers=("From", "To"),
             rtp_timeout=settings.rtp_timeout_s,
             extra_config_text="\n".join(lines),
         )
