@@ -148,9 +148,9 @@ def train(minutes: float, seed: int = 1, threads: int = 1, checkpoint: Path = CH
         history.add(**parts)
         if step % 20 == 0:
             row = history.close_row(budget.done / 60, step)
-            row["live codes"] = float((model.codes.count > 0.1).sum())
             bar.n = round(budget.done)
-            bar.set_postfix_str(" ".join(f"{k} {v:.3g}" for k, v in row.items() if k != "minute"))
+            losses = " ".join(f"{name} {value:.3g}" for name, value in row.items() if name != "minute")
+            bar.set_postfix_str(f"{losses}, {int((model.codes.count > 0.1).sum())} live codes")
         if budget.done - saved > _SAVE_EVERY:
             started = time.monotonic()
             save()
