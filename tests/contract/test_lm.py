@@ -450,7 +450,10 @@ def start(*arguments: str, **environment: str) -> "subprocess.Popen[str]":
 def refusal(*arguments: str) -> str:
     """The one line that the service ends with, at exit status 2."""
     process = start(*arguments)
-    out, err = process.communicate(timeout=120)
+    try:
+        out, err = process.communicate(timeout=280)
+    finally:
+        process.kill()
     assert process.returncode == 2, err
     assert out == ""
     assert err.startswith("services.lm: error: ")
@@ -504,7 +507,6 @@ def test_process_on_a_taken_port(checkpoint_dir: Path) -> None:
     [
         (["--capacity", "0"], "--capacity"),
         (["--dtype", "int8"], "--dtype"),
-        (["--device", "warp"], "--device: warp cannot be used"),
     ],
 )
 def test_process_with_bad_settings(checkpoint_dir: Path, arguments: list[str], message: str) -> None:
