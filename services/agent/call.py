@@ -24,7 +24,7 @@ from services.agent.voice_activity import EndOfTurn, VoiceActivity
 
 log = logging.getLogger(__name__)
 
-ANSWER_S = 30.0  # media must flow this soon after the answer
+ANSWER_S = 15.0  # media must flow this soon after the answer
 TEARDOWN_S = 5.0  # each part of the clean-up gets this long
 
 

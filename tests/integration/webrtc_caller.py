@@ -6,19 +6,29 @@ import fractions
 import json
 import time
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import numpy.typing as npt
+import soundfile
+import soxr
 from aiortc import MediaStreamTrack, RTCPeerConnection, RTCSessionDescription
 from av import AudioFrame, AudioResampler
 
 RATE = 16_000
 FRAME = RATE // 50
 WAIT_S = 150.0
+SAMPLES = Path(__file__).resolve().parents[2] / "samples"
 
 Waveform = npt.NDArray[np.float32]
+
+
+def sample(name: str) -> Waveform:
+    """One of samples/, at 16 kHz."""
+    wave, rate = soundfile.read(SAMPLES / f"{name}.wav", dtype="float32", always_2d=True)
+    return np.asarray(soxr.resample(wave.mean(axis=1), rate, RATE), dtype=np.float32)
 
 
 class Microphone(MediaStreamTrack):
