@@ -28,8 +28,8 @@ def show(asked: "Asked", out: Path, console: Console) -> None:
         who = "greeting" if turn == 0 else "answer" if turn == 1 else f"answer {turn}"
         console.print(f"[bold]{who:>9}[/bold]  ", end="")
         console.print(asked.story.captions[turn].strip(), markup=False, highlight=False)
-    stages = asked.story.stages.get(1) or next(iter(asked.story.stages.values()), {})
-    if stages:
+    if asked.story.stages:
+        stages = asked.story.stages[max(asked.story.stages)]  # of the last turn: a pause in the file may make two
         console.print(waterfall({**stages, "heard_by_phone": asked.heard_after_ms}))
     console.print(f"{len(asked.answer) / RATE:.1f} s of answer in {out}", markup=False, highlight=False)
 

@@ -65,6 +65,11 @@ class Hearing:
         return self.heard_s - self.speech_end_s if self.speech_start_s is not None else 0.0
 
     @property
+    def speech_s(self) -> float:
+        """From the first speech to the last; 0 before any."""
+        return self.speech_end_s - self.speech_start_s if self.speech_start_s is not None else 0.0
+
+    @property
     def heard_s(self) -> float:
         """All audio so far."""
         return len(self._pcm) / 2 / RATE

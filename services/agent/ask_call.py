@@ -5,6 +5,7 @@ import json
 import os
 import secrets
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ GREETING_S = 15.0  # a greeting must be over by then
 PAUSE_S = 0.7  # of silence after which the greeting is over
 ANSWER_S = 30.0  # an answer must be over by then
 ANSWER_PAUSE_S = 1.5  # of silence after which the answer is over
+STALL_S = 4.0  # of silence when the agent has more to say: a busy machine may stall
 LEAD_S = 0.1  # speech is sent so far ahead of the line's clock
 POLL_S = 0.01
 PACKET = RATE // 50  # samples
@@ -90,8 +92,8 @@ async def ask(question: Pcm, target: Target) -> Asked:
         await phone.start()
         leg = await phone.dial(f"sip:trunkline@{target.sip}")
         await leg.answer()
-        greeting = await _listen(leg, Hearing(), PAUSE_S, GREETING_S, "no greeting was heard")
-        answer, heard_after_ms = await _converse(leg, question)
+        greeting = await _listen(leg, Hearing(), lambda _: PAUSE_S, GREETING_S, "no greeting was heard")
+        answer, heard_after_ms = await _converse(leg, question, watch.story)
         await leg.hang_up("question answered")
         story = await watch.finish(5.0)
     except LegError as error:
@@ -105,8 +107,12 @@ async def ask(question: Pcm, target: Target) -> Asked:
     return Asked(answer.speech(), greeting.speech(), heard_after_ms, story)
 
 
-async def _converse(leg: SipLeg, question: Pcm) -> tuple[Hearing, float]:
+async def _converse(leg: SipLeg, question: Pcm, story: CallStory) -> tuple[Hearing, float]:
     """Says the question and listens to the end of the answer, which may begin before the file's own end does."""
+
+    def pause_s(answer: Hearing) -> float:
+        return ANSWER_PAUSE_S if answer.speech_s >= story.answer_takes_s() else STALL_S
+
     asked = Hearing()
     asked.feed(question.tobytes())
     hearing = Hearing()
@@ -117,16 +123,18 @@ async def _converse(leg: SipLeg, question: Pcm) -> tuple[Hearing, float]:
             hearing.feed(leg.media.read())
             await asyncio.sleep(POLL_S)
     spoken_at = began + asked.speech_end_s
-    await _listen(leg, hearing, ANSWER_PAUSE_S, ANSWER_S, "no answer was heard")
+    await _listen(leg, hearing, pause_s, ANSWER_S, "no answer was heard")
     assert hearing.speech_start_s is not None
     first_heard = began + hearing.speech_start_s
     return hearing, (first_heard - spoken_at) * 1000
 
 
-async def _listen(leg: SipLeg, hearing: Hearing, pause_s: float, timeout_s: float, nothing: str) -> Hearing:
+async def _listen(
+    leg: SipLeg, hearing: Hearing, pause_s: Callable[[Hearing], float], timeout_s: float, nothing: str
+) -> Hearing:
     """Until speech was heard and then `pause_s` of silence, or the far end hung up after it."""
     deadline = time.monotonic() + timeout_s
-    while hearing.silence_s < pause_s:
+    while hearing.silence_s < pause_s(hearing):
         if leg.ended.done():
             break
         if time.monotonic() > deadline:

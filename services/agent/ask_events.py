@@ -1,6 +1,7 @@
 """What the agent says about one call while `ask` makes it: captions and turn times, from the Calls service."""
 
 import asyncio
+import math
 from dataclasses import dataclass, field
 
 import grpc
@@ -8,6 +9,7 @@ import grpc
 from trunkline.v1 import calls_pb2, calls_pb2_grpc
 
 CONNECT_S = 5.0
+QUICK_WORD_S = 0.2  # nobody speaks faster
 
 
 class NoEventsError(Exception):
@@ -20,6 +22,7 @@ class CallStory:
 
     Attributes:
         captions: the bot's text by turn; turn 0 is the greeting.
+        complete: turns whose text is complete.
         stages: by turn, milliseconds from the caller's end of speech to each stage.
         barge_ins: by turn, speech tokens of the answer that were heard before the caller interrupted it.
         end_reason: who or what ended the call.
@@ -27,10 +30,18 @@ class CallStory:
 
     call_id: str = ""
     captions: dict[int, str] = field(default_factory=dict)
+    complete: set[int] = field(default_factory=set)
     stages: dict[int, dict[str, float]] = field(default_factory=dict)
     barge_ins: dict[int, int] = field(default_factory=dict)
     end_reason: str = ""
     over: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def answer_takes_s(self) -> float:
+        """The least time in which the answers so far can be said, seconds; infinite while one is being made."""
+        turns = [turn for turn in self.captions if turn > 0]
+        if not turns or not self.complete.issuperset(turns):
+            return math.inf
+        return sum(len(self.captions[turn].split()) for turn in turns) * QUICK_WORD_S
 
     def take(self, event: calls_pb2.WatchCallsResponse) -> None:
         """Adds an event of this call."""
@@ -38,6 +49,8 @@ class CallStory:
         if kind == "caption":
             turn = event.caption.turn
             self.captions[turn] = self.captions.get(turn, "") + event.caption.text
+            if event.caption.is_final:
+                self.complete.add(turn)
         elif kind == "turn":
             self.stages[event.turn.turn] = {stage.name: stage.end_ms for stage in event.turn.stages}
         elif kind == "barge_in":

@@ -1,0 +1,181 @@
+"""A real Chromium calls the agent from the web page, with a WAV file as its microphone."""
+
+import asyncio
+import base64
+import io
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import av
+import numpy as np
+import numpy.typing as npt
+import pytest
+import soundfile
+from playwright.async_api import Browser, Page, async_playwright
+
+from tests.integration.personas import short_persona
+from tests.integration.stack import Agent, Stack
+from tests.integration.webrtc_caller import RATE, Waveform, sample
+from training.judge import normalise, transcribe
+
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = [
+    "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--autoplay-policy=no-user-gesture-required",
+]
+BEFORE_S = 10.0  # the greeting is over by then
+WAIT_MS = 150_000
+# Records what the page plays, from the moment it plays something, and counts how often the bot has finished speaking.
+RECORD = """
+() => new Promise((resolve) => {
+  const bot = document.getElementById("bot");
+  let speaking = false;
+  window.botFinished = 0;
+  new MutationObserver(() => {
+    const on = bot.classList.contains("on");
+    if (speaking && !on) window.botFinished += 1;
+    speaking = on;
+  }).observe(bot, { attributes: true });
+  const look = () => {
+    const stream = document.getElementById("remote").srcObject;
+    if (!stream) return setTimeout(look, 20);
+    const chunks = [];
+    const recorder = new MediaRecorder(stream, { mimeType: "audio/webm;codecs=opus" });
+    recorder.ondataavailable = (event) => chunks.push(event.data);
+    window.recorded = () => new Promise((done) => {
+      recorder.onstop = async () => {
+        const bytes = new Uint8Array(await new Blob(chunks).arrayBuffer());
+        done(btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join("")));
+      };
+      recorder.stop();
+    });
+    recorder.start(200);
+    resolve();
+  };
+  look();
+})
+"""
+
+
+@pytest.fixture(scope="module")
+def agent(stack: Stack) -> Iterator[Agent]:
+    with stack.agent(capacity=1) as agent:
+        yield agent
+
+
+@pytest.fixture(scope="module")
+def microphone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Silence while the bot greets, the question, silence."""
+    path = tmp_path_factory.mktemp("microphone") / "question.wav"
+    silence = np.zeros(int(BEFORE_S * RATE), np.float32)
+    wave = np.concatenate([silence, sample("opening-hours"), np.zeros(60 * RATE, np.float32)])
+    soundfile.write(path, wave, RATE, subtype="PCM_16")
+    return path
+
+
+@pytest.fixture
+async def browser(microphone: Path, require_debian: Callable[..., None]) -> AsyncIterator[Browser]:
+    require_debian("chromium")
+    async with async_playwright() as playwright:
+        flags = [*FLAGS, f"--use-file-for-fake-audio-capture={microphone}%noloop"]
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+        yield browser
+        await browser.close()
+
+
+async def open_page(browser: Browser, agent: Agent, width: int = 900) -> tuple[Page, list[str]]:
+    page = await browser.new_page(viewport={"width": width, "height": 700})
+    page.set_default_timeout(WAIT_MS)
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    await page.goto(agent.page)
+    return page, problems
+
+
+def pcm_of(recording: str) -> Waveform:
+    """A WebM recording as 16 kHz mono."""
+    pieces: list[npt.NDArray[np.float32]] = []
+    resampler = av.AudioResampler("flt", "mono", RATE)
+    with av.open(io.BytesIO(base64.b64decode(recording)), mode="r") as container:
+        for frame in container.decode(audio=0):
+            pieces += [piece.to_ndarray()[0].astype(np.float32) for piece in resampler.resample(frame)]
+    return np.concatenate(pieces)
+
+
+async def test_a_question_is_answered_in_sound_and_on_the_page(browser: Browser, agent: Agent, tmp_path: Path) -> None:
+    page, problems = await open_page(browser, agent)
+    recording = asyncio.create_task(page.evaluate(RECORD))  # looks for the stream from before it is there
+    await page.click("#call")
+    await recording
+    await page.wait_for_function("window.botFinished >= 1")
+    await page.locator("#turns tr").wait_for(state="attached")
+    await page.locator("details summary").click()
+    await page.wait_for_function("window.botFinished >= 2")
+    await page.screenshot(path=os.environ.get("TRUNKLINE_SCREENSHOT", tmp_path / "page.png"))
+    heard = pcm_of(await page.evaluate("window.recorded()"))
+    shown = await page.locator("#captions li").all_inner_texts()
+    assert shown[0] == "Hello, this is Mira at Harbour Parcel. How can I help you?"
+    for fact in ("nine", "six", "ten", "two", "Sunday"):
+        assert fact in shown[1]
+    cells = await page.locator("#turns td").all_inner_texts()
+    assert cells[0] == "1"
+    assert [int(cell) for cell in cells[1:]] == sorted(int(cell) for cell in cells[1:])
+    words = normalise(transcribe(heard, RATE))
+    for fact in ("monday", "friday", "nine", "six", "saturday", "ten", "two", "sunday"):
+        assert fact in words, f"the bot's voice says: {' '.join(words)}"
+    await page.click("#call")
+    assert await page.inner_text("#status") == "The call has ended."
+    assert await page.inner_text("#call") == "Call"
+    assert problems == []
+
+
+async def test_a_second_caller_is_told_that_the_lines_are_busy(browser: Browser, agent: Agent) -> None:
+    first, problems = await open_page(browser, agent)
+    await first.click("#call")
+    await first.locator("#call[data-state=live]").wait_for()
+    second, more = await open_page(browser, agent)
+    await second.click("#call")
+    await second.locator("text=All lines are busy. Please try again in").wait_for()
+    assert await second.inner_text("#call") == "Call"
+    await first.click("#call")
+    assert problems + more == []
+
+
+async def test_a_call_that_the_agent_ends_is_shown_as_ended(
+    browser: Browser, tiny_stack: Stack, tmp_path: Path
+) -> None:
+    with tiny_stack.agent(capacity=1, personas=short_persona(tmp_path)) as own:
+        page, problems = await open_page(browser, own)
+        await page.click("#call")
+        await page.locator("#call[data-state=live]").wait_for()
+        own.process.stop()
+        await page.locator("text=The call has ended.").wait_for()
+        assert problems == []
+
+
+async def test_the_page_fits_a_phone_and_works_from_the_keyboard(browser: Browser, agent: Agent) -> None:
+    page, problems = await open_page(browser, agent, width=360)
+    assert await page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    await page.keyboard.press("Tab")
+    assert await page.evaluate("document.activeElement.id") == "call"
+    assert await page.locator("#captions").get_attribute("aria-live") == "polite"
+    assert await page.locator("#status").get_attribute("role") == "status"
+    assert problems == []
+
+
+async def test_the_page_loads_nothing_from_elsewhere(browser: Browser, agent: Agent) -> None:
+    page = await browser.new_page()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    await page.goto(agent.page)
+    assert len(asked) >= 3
+    assert all(url.startswith(agent.page) for url in asked), asked
