@@ -1,6 +1,6 @@
 """Calls as a receptionist has them: several requests, some of which only make sense after what was said before."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 
@@ -55,7 +55,13 @@ def next_intent(memory: Memory, rng: Random) -> str:
     return rng.choices(list(weights), list(weights.values()))[0]
 
 
-def sample_call(draw: Draw, rng: Random, can_answer: Callable[[str], bool], short: bool = False) -> list[Turn]:
+def sample_call(
+    draw: Draw,
+    rng: Random,
+    can_answer: Callable[[str], bool],
+    short: bool = False,
+    script: Sequence[str | None] = (),
+) -> list[Turn]:
     """A call of one to six requests, six in ten greeted first; or a shorter one, more seldom greeted.
 
     Args:
@@ -63,19 +69,22 @@ def sample_call(draw: Draw, rng: Random, can_answer: Callable[[str], bool], shor
         rng: the call's randomness.
         can_answer: whether an answer may be used; a request whose answer may not is drawn again.
         short: one to four requests, mostly one.
+        script: intents of all requests, for a call of this course; none where any may come.
     """
     greeted = rng.random() < (_GREETED_WHEN_SHORT if short else _GREETED)
     lengths = _SHORT_LENGTHS if short else _LENGTHS
     desk = Receptionist(GREETING if greeted else None)
     call = [Turn(GREETING)] if greeted else []
-    count = rng.choices(list(lengths), list(lengths.values()))[0]
-    while count:
-        source, request = draw(next_intent(desk.memory, rng), rng)
+    count = len(script) or rng.choices(list(lengths), list(lengths.values()))[0]
+    done = 0
+    while done < count:
+        wanted = script[done] if script else None
+        source, request = draw(wanted or next_intent(desk.memory, rng), rng)
         before = replace(desk.memory)
         reply = desk.answer(request)
         if not can_answer(reply):
             desk.memory = before
             continue
         call.append(Turn(reply, request, source))
-        count -= 1
+        done += 1
     return call

@@ -35,7 +35,14 @@ class Mix:
 
 # First many callers with little of the agent's speech around them, then calls as they are.
 UNDERSTANDING = Mix({"call": 0.66, "transcribe": 0.28, "say": 0.06}, 0.55, 0.4, 0.9, 0.6, True)
-CONVERSATION = Mix({"call": 0.76, "transcribe": 0.12, "say": 0.12}, 0.08, 1.0, 0.6, 0.25, False)
+CONVERSATION = Mix({"call": 0.62, "recall": 0.2, "transcribe": 0.1, "say": 0.08}, 0.08, 1.0, 0.6, 0.25, False)
+_RECALLS = (
+    ("number", "recall"),
+    ("number", None, "recall"),
+    ("number", "yes", None, "recall"),
+    ("number", "yes", "recall"),
+)
+_UNUSUAL_NUMBERS = 0.4  # share drawn from those that have not four digits, which are the most common
 _NOISY_CODES, _NEIGHBOUR_RATE, _RANDOM_RATE = 0.6, 0.08, 0.02
 _ANNOUNCED = 0.06
 _GAP, _LONGEST_GAP = 0.35, 700  # positions skipped, so that long calls are familiar
@@ -138,6 +145,9 @@ class Calls:
         self._by_intent: dict[str, list[int]] = defaultdict(list)
         for i, utterance in enumerate(callers):
             self._by_intent[utterance.clip.intent].append(i)
+        self._unusual = [
+            i for i in self._by_intent["number"] if len(callers[i].clip.slots["number"].split()) in (3, 5, 6)
+        ]
         self._readable = [i for i, utterance in enumerate(callers) if utterance.clip.text]
         self._pure_reading = self._by_intent[READING]
         self._sayable = sorted(replies)
@@ -147,7 +157,10 @@ class Calls:
         return [*self.template.prefix, *self.template.system(SYSTEM + PERSONA)]
 
     def draw(self, intent: str, rng: Random) -> tuple[int, Request]:
-        source = rng.choice(self._by_intent[intent])
+        pool = self._by_intent[intent]
+        if intent == "number" and self._unusual and rng.random() < _UNUSUAL_NUMBERS:
+            pool = self._unusual
+        source = rng.choice(pool)
         return source, request_of(self.callers[source].clip)
 
     def row(self) -> Row:
@@ -160,7 +173,7 @@ class Calls:
         elif kind == "transcribe":
             self._transcribe(writer)
         else:
-            self._call(writer)
+            self._call(writer, self._rng.choice(_RECALLS) if kind == "recall" else ())
         return writer.row
 
     def _say(self, writer: Writer) -> None:
@@ -174,9 +187,9 @@ class Calls:
         writer.user(self.view(source), words)
         writer.transcript(words)
 
-    def _call(self, writer: Writer) -> None:
+    def _call(self, writer: Writer, script: Sequence[str | None]) -> None:
         rng = self._rng
-        turns = sample_call(self.draw, rng, lambda reply: True, self.mix.short)
+        turns = sample_call(self.draw, rng, lambda reply: True, self.mix.short, script)
         for i, turn in enumerate(turns):
             if len(writer.row.ids) > LONGEST - 150 and i:
                 return
