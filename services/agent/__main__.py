@@ -12,7 +12,9 @@ PROG = "agent"
 def main() -> None:
     """Entry point."""
     settings = load(AgentSettings, PROG)
-    os.environ.setdefault("LOGURU_AUTOINIT", "False")  # pipecat greets on stderr when it is imported
+    # Read at import: pipecat greets on stderr, and gRPC tells a second time about a port that is taken.
+    os.environ.setdefault("LOGURU_AUTOINIT", "False")
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from services.agent import logs
     from services.agent.app import StartError, run
 

@@ -47,7 +47,7 @@ async def run(settings: AgentSettings) -> str:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with AsyncExitStack() as stack:
         try:
-            port, failed = await _start(settings, stack)
+            port, failed = await start(settings, stack)
         except (StoreError, ModelError, PersonaError, OSError) as error:
             raise StartError(" ".join(str(error).split())) from error
         print(f"agent: serving on port {port}", flush=True)
@@ -59,7 +59,7 @@ async def run(settings: AgentSettings) -> str:
         return failed.result() if failed.done() else ""
 
 
-async def _start(settings: AgentSettings, stack: AsyncExitStack) -> "tuple[int, asyncio.Future[str]]":
+async def start(settings: AgentSettings, stack: AsyncExitStack) -> "tuple[int, asyncio.Future[str]]":
     """Starts everything, each part's stop pushed on the stack.
 
     Returns the port of the Calls service, and a future that resolves when a part fails for good.
@@ -91,6 +91,7 @@ async def _start(settings: AgentSettings, stack: AsyncExitStack) -> "tuple[int, 
     failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     if settings.sip_listen:
         host, sip_port = split_address(settings.sip_listen)
+        _require_free(host, sip_port)
         sip = SipEndpoint(_sip_settings(settings, host, sip_port), switchboard)
         await sip.start()
         stack.push_async_callback(sip.close)
@@ -107,6 +108,16 @@ async def _start(settings: AgentSettings, stack: AsyncExitStack) -> "tuple[int, 
     undertaker = asyncio.create_task(_bury_lost(store), name="undertaker")
     stack.callback(undertaker.cancel)
     return port, failed
+
+
+def _require_free(host: str, port: int) -> None:
+    """Says in one line what the SIP stack would say in three."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise StartError(f"cannot listen for SIP on {host}:{port} (udp): {error.strerror}") from error
 
 
 def _sip_settings(settings: AgentSettings, host: str, port: int) -> SipSettings:

@@ -111,6 +111,8 @@ class Call:
 
     async def _talk(self) -> str:
         """Answers, and runs the pipeline until someone ends the call; returns who or what did."""
+        if self._hang_up.done():
+            return self._hang_up.result()
         try:
             async with asyncio.timeout(ANSWER_S):
                 await self.leg.answer()

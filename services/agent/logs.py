@@ -28,4 +28,6 @@ def set_up(level: str) -> None:
     logging.basicConfig(level=level, handlers=[handler])
     logging.getLogger("aioice").setLevel(max(logging.WARNING, logging.getLogger().level))
     pipecat_logger.remove()
-    pipecat_logger.add(sys.stderr, level="WARNING" if level == "INFO" else level)
+    # Its WebRTC transport warns at each call that there is no camera.
+    quieter: dict[str | None, str | int | bool] = {"": True, "pipecat.transports.smallwebrtc": "ERROR"}
+    pipecat_logger.add(sys.stderr, level="WARNING" if level == "INFO" else level, filter=quieter)

@@ -25,6 +25,7 @@ from services.common.grpc_server import Slots
 
 log = logging.getLogger(__name__)
 
+RINGING_POLL_S = 0.05
 PREPARE_S = 15.0  # a caller hears ringing for so long at most before we are ready or decline
 
 
@@ -200,10 +201,13 @@ class Switchboard:
             raise AtCapacityError(error.reason) from error
 
     async def close(self, reason: str) -> None:
-        """Takes no more calls and ends those there are."""
+        """Takes no more calls and ends those there are, ringing ones as soon as they are ready."""
         self.slots.draining = True
-        for call in self.calls:
-            call.hang_up(reason)
-        running = {call.over for call in self.calls if call.over is not None}
-        if running:
-            await asyncio.wait(running)
+        while calls := self.calls:
+            for call in calls:
+                call.hang_up(reason)
+            running = {call.over for call in calls if call.over is not None}
+            if running:
+                await asyncio.wait(running)
+            else:
+                await asyncio.sleep(RINGING_POLL_S)

@@ -1,0 +1,95 @@
+"""What callers get over WebRTC with the shipped models: right answers, a memory, a bot that can be interrupted."""
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+from tests.integration.stack import Agent, Stack
+from tests.integration.webrtc_caller import RATE, Caller, Waveform, calling, sample
+from training import voices
+from training.judge import contains_in_order, normalise, transcribe
+
+GREETING = "Hello, this is Mira at Harbour Parcel. How can I help you?"
+
+
+@pytest.fixture(scope="module")
+def agent(stack: Stack) -> Iterator[Agent]:
+    with stack.agent(capacity=2) as agent:
+        yield agent
+
+
+def spoken(text: str) -> Waveform:
+    """In the voice of samples/."""
+    return voices.say(text, voices.Speaker("hibari", shift=0.86, speed=1.0), RATE)
+
+
+async def ask(caller: Caller, question: Waveform) -> str:
+    """Says a question, waits for the whole answer, returns its caption."""
+    answers, ended = len(caller.captions()), len(caller.of_type("bot-stopped-speaking"))
+    caller.microphone.say(question)
+    await caller.until(lambda: len(caller.captions()) > answers, "a caption")
+    await caller.until(lambda: len(caller.of_type("bot-stopped-speaking")) > ended, "the end of the answer")
+    return caller.captions()[-1]
+
+
+async def heard(caller: Caller, since: int) -> list[str]:
+    """Words that the judge hears in what came since a sample."""
+    await asyncio.sleep(0.4)  # what is still in jitter buffers
+    return normalise(await asyncio.to_thread(transcribe, caller.heard(since), RATE))
+
+
+async def test_the_greeting_is_said(agent: Agent) -> None:
+    async with calling(agent.page) as caller:
+        await caller.bot_is_quiet()
+        assert caller.captions() == [GREETING]
+        words = await heard(caller, 0)
+        assert {"mira", "harbour", "harbor"} & set(words), words
+        assert {"help", "you"} <= set(words), words
+
+
+@pytest.mark.parametrize(
+    ("question", "facts"),
+    [
+        ("opening-hours", "monday friday nine six saturday ten two sunday"),
+        ("saturday-closing", "saturday two"),
+        ("address", "twelve quay street"),
+        ("price-medium", "seven"),
+    ],
+)
+async def test_a_question_is_answered_from_the_persona(agent: Agent, question: str, facts: str) -> None:
+    async with calling(agent.page) as caller:
+        await caller.bot_is_quiet()
+        since = caller.heard_samples
+        caption = await ask(caller, sample(question))
+        assert contains_in_order(caption, facts), caption
+        words = await heard(caller, since)
+        assert contains_in_order(" ".join(words), facts), words
+
+
+async def test_a_number_is_remembered_over_turns(agent: Agent) -> None:
+    async with calling(agent.page) as caller:
+        await caller.bot_is_quiet()
+        first = await ask(caller, sample("parcel-number"))
+        assert contains_in_order(first, "four seven one nine"), first
+        await ask(caller, sample("address"))
+        third = await ask(caller, spoken("which number did i give you"))
+        assert contains_in_order(third, "four seven one nine"), third
+
+
+async def test_an_interruption_stops_the_bot_and_the_next_answer_is_to_the_new_question(agent: Agent) -> None:
+    async with calling(agent.page) as caller:
+        await caller.bot_is_quiet()
+        caller.microphone.say(sample("opening-hours"))
+        await caller.until(lambda: len(caller.latencies()) == 1, "the first answer begins")
+        loud = len(caller.loud_at)
+        await caller.until(lambda: len(caller.loud_at) > loud + 20, "the first answer is heard")
+        caller.microphone.say(sample("address"))
+        await caller.until(
+            lambda: "barge-in" in [m["data"].get("type") for m in caller.of_type("server-message")], "it"
+        )
+        stopped = len(caller.loud_at)
+        await caller.until(lambda: len(caller.latencies()) == 2, "the second answer begins")
+        assert len(caller.loud_at) - stopped <= 25, "no more than what was on the wire"
+        await caller.bot_is_quiet()
+        assert contains_in_order(caller.captions()[-1], "twelve quay street"), caller.captions()
