@@ -1,9 +1,11 @@
 """The call that `ask` makes: waits for the greeting, says the question, listens to the answer."""
 
 import asyncio
+import ipaddress
 import json
 import os
 import secrets
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +17,7 @@ from services.agent.legs.base import LegError
 from services.agent.legs.sip import SipEndpoint, SipLeg, SipSettings
 
 RING_S = 20.0
-GREETING_S = 15.0  # a greeting must be over by then
+GREETING_S = 15.0  # a greeting is over by then, or there is none
 PAUSE_S = 0.7  # of silence after which the greeting is over
 ANSWER_S = 30.0  # an answer must be over by then
 ANSWER_PAUSE_S = 1.5  # of silence after which the answer is over
@@ -76,23 +78,22 @@ async def ask(question: Pcm, target: Target) -> Asked:
     """Places the call.
 
     Raises:
-        AskError: the call was refused, or nothing was heard.
+        AskError: no usable address, the call was refused, or nothing was heard.
     """
     user = f"ask-{secrets.token_hex(4)}"
-    host, _, _ = target.sip.rpartition(":")
+    settings = SipSettings(_our_host(target.sip), 0, user, codecs=("pcmu", "pcma"), ring_timeout_s=RING_S)
     watch = CallWatch(target.calls, user)
     try:
         await watch.start()
     except NoEventsError as error:
         raise AskError(str(error)) from error
-    phone = SipEndpoint(
-        SipSettings(host=host.strip("[]"), port=0, user=user, codecs=("pcmu", "pcma"), ring_timeout_s=RING_S)
-    )
+    phone = SipEndpoint(settings)
     try:
         await phone.start()
         leg = await phone.dial(f"sip:trunkline@{target.sip}")
         await leg.answer()
-        greeting = await _listen(leg, Hearing(), lambda _: PAUSE_S, GREETING_S, "no greeting was heard")
+        greeting = Hearing()
+        await _listen(leg, greeting, lambda: _pause_s(PAUSE_S, greeting, watch.story.takes_s(0, 0)), GREETING_S)
         answer, heard_after_ms = await _converse(leg, question, watch.story)
         await leg.hang_up("question answered")
         story = await watch.finish(5.0)
@@ -109,10 +110,6 @@ async def ask(question: Pcm, target: Target) -> Asked:
 
 async def _converse(leg: SipLeg, question: Pcm, story: CallStory) -> tuple[Hearing, float]:
     """Says the question and listens to the end of the answer, which may begin before the file's own end does."""
-
-    def pause_s(answer: Hearing) -> float:
-        return ANSWER_PAUSE_S if answer.speech_s >= story.answer_takes_s() else STALL_S
-
     asked = Hearing()
     asked.feed(question.tobytes())
     hearing = Hearing()
@@ -123,28 +120,38 @@ async def _converse(leg: SipLeg, question: Pcm, story: CallStory) -> tuple[Heari
             hearing.feed(leg.media.read())
             await asyncio.sleep(POLL_S)
     spoken_at = began + asked.speech_end_s
-    await _listen(leg, hearing, pause_s, ANSWER_S, "no answer was heard")
-    assert hearing.speech_start_s is not None
+    last = sys.maxsize  # a pause in the file may make two turns of it
+    await _listen(leg, hearing, lambda: _pause_s(ANSWER_PAUSE_S, hearing, story.takes_s(1, last)), ANSWER_S)
+    if hearing.speech_start_s is None:
+        ended = f" ({leg.ended.result()})" if leg.ended.done() else f" within {ANSWER_S:.0f} seconds"
+        raise AskError(f"no answer was heard{ended}")
     first_heard = began + hearing.speech_start_s
     return hearing, (first_heard - spoken_at) * 1000
 
 
-async def _listen(
-    leg: SipLeg, hearing: Hearing, pause_s: Callable[[Hearing], float], timeout_s: float, nothing: str
-) -> Hearing:
-    """Until speech was heard and then `pause_s` of silence, or the far end hung up after it."""
+def _pause_s(usual: float, hearing: Hearing, takes_s: float) -> float:
+    """Seconds of silence that end what is being heard: longer while it is shorter than its text."""
+    return usual if hearing.speech_s >= takes_s else STALL_S
+
+
+async def _listen(leg: SipLeg, hearing: Hearing, pause_s: Callable[[], float], timeout_s: float) -> None:
+    """Until speech was heard and then `pause_s` of silence, the far end hung up, or the time is over."""
     deadline = time.monotonic() + timeout_s
-    while hearing.silence_s < pause_s(hearing):
-        if leg.ended.done():
-            break
-        if time.monotonic() > deadline:
-            break
+    while hearing.silence_s < pause_s() and not leg.ended.done() and time.monotonic() < deadline:
         hearing.feed(leg.media.read())
         await asyncio.sleep(POLL_S)
-    if hearing.speech_start_s is None:
-        ended = f" ({leg.ended.result()})" if leg.ended.done() else f" within {timeout_s:.0f} seconds"
-        raise AskError(nothing + ended)
-    return hearing
+
+
+def _our_host(sip: str) -> str:
+    """Where to listen in order to be reached from there: loopback sees only loopback."""
+    host, _, port = sip.rpartition(":")
+    try:
+        address = ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        address = None
+    if address is None or not port.isdigit():
+        raise AskError(f"{sip!r} is not the SIP address of a demo: it must be IP:PORT")
+    return str(address) if address.is_loopback else "0.0.0.0"  # noqa: S104
 
 
 def _alive(pid: int) -> bool:

@@ -36,9 +36,9 @@ class CallStory:
     end_reason: str = ""
     over: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def answer_takes_s(self) -> float:
-        """The least time in which the answers so far can be said, seconds; infinite while one is being made."""
-        turns = [turn for turn in self.captions if turn > 0]
+    def takes_s(self, first: int, last: int) -> float:
+        """The least time in which turns `first` to `last` can be said, seconds; infinite while any is being made."""
+        turns = [turn for turn in self.captions if first <= turn <= last]
         if not turns or not self.complete.issuperset(turns):
             return math.inf
         return sum(len(self.captions[turn].split()) for turn in turns) * QUICK_WORD_S

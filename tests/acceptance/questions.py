@@ -30,7 +30,8 @@ from training.judge import transcribe
 from training.paths import SPEECH_RATE
 from training.questions import Question, render, test_questions
 
-GREETING_PAUSE_S = 0.8
+GREETING_PAUSE_S = 1.2
+ANSWER_PAUSE_S = 2.5  # a busy machine may stall in an answer
 BENCHMARKS = stacks.ROOT / "docs" / "benchmarks"
 
 
@@ -45,7 +46,7 @@ async def ask_one(question: Question, voice_seed: int, uri: str, calls: str, dir
         async with phone(directory / name, name) as handset:
             await handset.call(uri)
             await handset.listen(pause_s=GREETING_PAUSE_S)
-            answer = await handset.ask(spoken)
+            answer = await handset.ask(spoken, ANSWER_PAUSE_S)
     except (CallFailedError, TimeoutError) as error:
         return replace(asked, problem=f"{type(error).__name__}: {error}")
     finally:

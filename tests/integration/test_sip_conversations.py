@@ -50,14 +50,14 @@ async def greeted(agent: Agent, directory: Path, name: str) -> AsyncIterator[Pho
     """A phone in a call, after the greeting."""
     async with phone(directory / name, name) as handset:
         await handset.call(agent.sip_uri)
-        await handset.listen(pause_s=0.8)
+        await handset.listen(pause_s=1.2)
         yield handset
 
 
 async def test_the_greeting_is_understood(agent: Agent, tmp_path: Path) -> None:
     async with phone(tmp_path) as handset:
         await handset.call(agent.sip_uri)
-        greeting = await handset.listen(pause_s=0.8)
+        greeting = await handset.listen(pause_s=1.2)
     assert contains_in_order(await heard(greeting), "help")
     assert len(greeting) < 5 * RATE
 

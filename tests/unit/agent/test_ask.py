@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import subprocess
 import sys
@@ -67,6 +68,7 @@ def test_speech_is_found_in_pieces_of_any_size(tmp_path: Path) -> None:
         assert hearing.speech_start_s == pytest.approx(1.0, abs=0.03)
         assert hearing.speech_end_s == pytest.approx(2.5, abs=0.03)
         assert hearing.silence_s == pytest.approx(1.0, abs=0.03)
+        assert hearing.speech_s == pytest.approx(1.5, abs=0.05)
         assert len(hearing.speech()) == pytest.approx((0.1 + 1.5 + 0.2) * RATE, abs=700)
     write_wav(tmp_path / "speech.wav", hearing.speech())
     assert len(read_wav(tmp_path / "speech.wav")) == len(hearing.speech())
@@ -116,12 +118,20 @@ def test_a_demo_that_does_not_run_is_told(tmp_path: Path) -> None:
 def test_the_story_of_a_call_is_put_together() -> None:
     story = CallStory()
     respond = calls_pb2.WatchCallsResponse
+    story.take(respond(caption=calls_pb2.Caption(turn=0, text="Good morning to you.", is_final=True)))
+    assert story.takes_s(1, 9) == math.inf
     for text in ("We are", " open."):
         story.take(respond(caption=calls_pb2.Caption(turn=1, text=text)))
+        assert story.takes_s(1, 9) == math.inf
+    story.take(respond(caption=calls_pb2.Caption(turn=1, is_final=True)))
+    assert story.takes_s(1, 9) == pytest.approx(0.6)
+    assert story.takes_s(0, 0) == pytest.approx(0.8)
+    story.take(respond(barge_in=calls_pb2.BargeIn(turn=1, tokens_heard=7)))
     story.take(respond(turn=calls_pb2.Turn(turn=1, stages=[calls_pb2.Stage(name="first_pcm", end_ms=700.0)])))
     assert not story.over.is_set()
     story.take(respond(call=calls_pb2.Call(state=calls_pb2.CALL_STATE_ENDED, end_reason="caller hung up")))
-    assert story.captions == {1: "We are open."}
+    assert story.captions == {0: "Good morning to you.", 1: "We are open."}
+    assert story.barge_ins == {1: 7}
     assert story.stages == {1: {"first_pcm": 700.0}}
     assert story.over.is_set()
     assert story.end_reason == "caller hung up"
@@ -144,6 +154,7 @@ def test_bars_begin_where_the_stage_before_ended() -> None:
     ("arguments", "status", "message"),
     [
         (["nothing-here.wav"], 2, "ask: error: nothing-here.wav: no such file\n"),
+        (["{wav}", "--sip", "demo", "--calls", "x:1"], 1, "ask: error: 'demo' is not the SIP address of a demo"),
         (["{wav}", "--state", "{none}"], 1, "ask: error: the demo is not running ({none} is missing): start it"),
         (
             ["{wav}", "--sip", "127.0.0.1:1", "--calls", "127.0.0.1:1"],
