@@ -9,6 +9,8 @@ import numpy.typing as npt
 
 from services.agent.legs.base import CallAcceptor, CallRefusedError, Leg, LegError
 from services.agent.legs.sip import SipEndpoint, SipLeg, SipSettings
+from tests.integration.sip_wire import RATE as WIRE_RATE
+from tests.integration.sip_wire import Caller
 
 Pcm = npt.NDArray[np.int16]
 
@@ -18,23 +20,42 @@ def tone(hertz: float, seconds: float, rate: int) -> Pcm:
     return (8000 * np.sin(2 * np.pi * hertz * np.arange(int(seconds * rate)) / rate)).astype(np.int16)
 
 
-def pitch(pcm: Pcm, rate: int) -> tuple[float, float]:
-    """Frequency of the strongest tone, and its power over all the rest in decibels: medians over eighths of a second.
+def has_tone(pcm: Pcm, rate: int, hertz: float, decibels: float = 20.0) -> bool:
+    """Whether half a second or more of audio is this tone, so far above all else.
 
-    A busy machine delays a packet now and then; one late packet must not count for more than itself.
+    By medians over eighths of a second: a busy machine delays a packet now and then.
     """
     window = rate // 8
     pieces = [pcm[start : start + window] for start in range(0, len(pcm) - window + 1, window)]
-    tones, purities = zip(*(_pitch(piece, rate) for piece in pieces), strict=True)
-    return float(np.median(tones)), float(np.median(purities))
+    if len(pieces) < 4:
+        return False
+    found = [_pitch(piece, rate) for piece in pieces]
+    return (
+        abs(np.median([tone for tone, _ in found]) - hertz) < 3 and np.median([above for _, above in found]) > decibels
+    )
 
 
 def _pitch(pcm: Pcm, rate: int) -> tuple[float, float]:
+    """Frequency of the strongest tone, and its power over all the rest in decibels."""
     points = 8 * len(pcm)  # interpolates the spectrum
     spectrum = np.abs(np.fft.rfft(pcm * np.hanning(len(pcm)), points)) ** 2
     peak = int(spectrum.argmax())
     near = spectrum[max(0, peak - 24) : peak + 25].sum()
-    return peak * rate / points, float(10 * np.log10(near / max(spectrum.sum() - near, 1e-9)))
+    return peak * rate / points, float(10 * np.log10((near + 1e-9) / max(spectrum.sum() - near, 1e-9)))
+
+
+async def hears_tone(wire: Caller, hertz: float, timeout_s: float = 20.0) -> None:
+    """Waits until a caller hears half a second of this tone."""
+    async with asyncio.timeout(timeout_s):
+        while not has_tone(await wire.listen(0.6), WIRE_RATE, hertz):
+            pass
+
+
+async def hears_nothing(wire: Caller, timeout_s: float = 20.0) -> None:
+    """Waits until no packet comes for half a second."""
+    async with asyncio.timeout(timeout_s):
+        while len(await wire.listen(0.5)):
+            pass
 
 
 async def until(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
