@@ -177,14 +177,21 @@ def make_question(intent: str, make: Callable[[str, Random], tuple[str, Request]
     return Question(text, ROWS[intent], intent, needed_phrases(request))
 
 
-def test_questions(n: int, seed: int) -> list[Question]:
-    """`n` questions over the domain's rows, half from held-out sentences of the patterns, half written by hand."""
+def _is_by_hand(place: int, every: int) -> bool:
+    return every > 0 and place % every == every - 1
+
+
+def test_questions(n: int, seed: int, by_hand_every: int = 2) -> list[Question]:
+    """`n` questions over the domain's rows: held-out sentences of the patterns, every second one written by hand.
+
+    With `by_hand_every` 0 none is: then all are like the test split that training is measured on.
+    """
     rng = Random(f"questions {seed}")
     cycle = [intent for intent, share in _SHARES.items() for _ in range(share)]
     rng.shuffle(cycle)
     intents = [cycle[i % len(cycle)] for i in range(n)]
     return [
-        make_question(intent, by_hand if i % 2 and intent in UNSEEN else from_patterns, rng)
+        make_question(intent, by_hand if _is_by_hand(i, by_hand_every) and intent in UNSEEN else from_patterns, rng)
         for i, intent in enumerate(intents)
     ]
 

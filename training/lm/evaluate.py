@@ -106,16 +106,17 @@ def _kind(reply: str) -> str:
     return " ".join(word for word in normalise(reply) if word not in slots)
 
 
+def _long_numbers(callers: Sequence[Utterance]) -> set[str]:
+    numbers = (u.clip.slots.get("number", "") for u in callers)
+    return {number for number in numbers if len(number.split()) >= SHORTEST}
+
+
 def held_out(callers: Sequence[Utterance], trained: Sequence[Utterance]) -> list[Utterance]:
     """Callers whose sentence training does not have: a filler before a known wording can make an unknown one.
 
     Raises AssertionError when a number of theirs (of three digits or more) is in training.
     """
-    numbers = [
-        {u.clip.slots["number"] for u in group if len(u.clip.slots.get("number", "").split()) >= SHORTEST}
-        for group in (trained, callers)
-    ]
-    assert_disjoint(*numbers, "numbers")
+    assert_disjoint(_long_numbers(trained), _long_numbers(callers), "numbers")
     known = {u.clip.text for u in trained}
     return [u for u in callers if u.clip.intent == "noise" or u.clip.text not in known]
 
