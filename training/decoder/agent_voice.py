@@ -54,27 +54,28 @@ def reply_text(rng: Random, split: Split) -> str:
     return expand(rng.choice(_REPLIES), rng).replace("{number}", random_number(rng, split))
 
 
-def _text(rng: Random, split: Split) -> str:
+def _text(rng: Random, split: Split) -> tuple[str, str]:
+    """A text and its kind: reply, number or wide."""
     while True:
-        kind = rng.random()
-        if kind < 0.5:
-            text = reply_text(rng, split)
-        elif kind < 0.68:
-            text = random_number(rng, split, rng.choice([1, 2, 3, 4, 4, 5, 6]))
+        choice = rng.random()
+        if choice < 0.5:
+            kind, text = "reply", reply_text(rng, split)
+        elif choice < 0.68:
+            kind, text = "number", random_number(rng, split, rng.choice([1, 2, 3, 4, 4, 5, 6]))
         else:
-            text = corpus.wide_text(rng)
+            kind, text = "wide", corpus.wide_text(rng)
         if split_of(text) == split or (split == "train" and len(text.split()) < 3):
-            return text
+            return text, kind
 
 
 def _clip(rng: Random, split: Split) -> tuple[Clip, Waveform]:
-    text = _text(rng, split)
+    text, kind = _text(rng, split)
     pace = 1.0 if split == "test" or rng.random() < 0.7 else rng.uniform(0.82, 1.2)
     wave = voices.say(corpus.written(text, rng=rng), voices.Speaker(voices.AGENT, speed=pace), REPLY_RATE)
     if split == "train" and rng.random() < 0.5:
         before, after = (silence(rng.uniform(0, 0.4), REPLY_RATE) for _ in range(2))
         wave = np.concatenate([before, wave, after])
-    return Clip(text, voices.AGENT), wave
+    return Clip(text, voices.AGENT, kind), wave
 
 
 def make() -> None:

@@ -27,7 +27,7 @@ Waveform = npt.NDArray[np.float32]
 TOKENIZER = WEIGHTS / "tokenizer"
 _CODES = CACHE / "decoder" / "codes"
 _FLOOR = -11.5
-_WIDE_SHARDS, _HEARD_SHARDS = 6, 3
+_WIDE_SHARDS, _HEARD_SHARDS = 4, 2
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class Recording:
     """Codes (t,) and log mel (80, frames) of a recording; the samples only where they are asked for."""
 
     text: str
+    kind: str
     wave: Waveform | None
     codes: Tensor
     mel: Tensor
@@ -59,7 +60,7 @@ def recordings(paths: Sequence[Path], limit: int | None = None, with_waves: bool
         for (clip, wave), codes in zip(clips, _codes(path, [wave for _, wave in clips]), strict=True):
             if len(wave) > FFT:
                 mel = log_mel(torch.from_numpy(wave)[None])[0]
-                found.append(Recording(clip.text, wave if with_waves else None, codes.long(), mel.half()))
+                found.append(Recording(clip.text, clip.intent, wave if with_waves else None, codes.long(), mel.half()))
     return found[:limit]
 
 

@@ -27,4 +27,6 @@ def export(inference: InferenceConfig | None = None, folder: Path = FOLDER) -> N
     (folder / "config.yaml").write_text(described)
     for name, state in (("flow", flow), ("hift", vocoder)):
         half: dict[str, Tensor] = {key: value.half().contiguous() for key, value in state.items()}
-        save_file(half, folder / f"{name}.safetensors")
+        path = folder / f"{name}.safetensors"
+        save_file(half, path)
+        path.chmod(0o644)  # save_file lets nobody else read

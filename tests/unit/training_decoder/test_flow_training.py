@@ -25,7 +25,7 @@ def flow() -> TokenToMel:
 def recording(tokens: int, flow: TokenToMel) -> Recording:
     generator = torch.Generator().manual_seed(tokens)
     mel = torch.randn((80, flow.frames(tokens) - 3), generator=generator) - 5
-    return Recording("some words", None, torch.randint(0, 1024, (tokens,), generator=generator), mel.half())
+    return Recording("some words", "reply", None, torch.randint(0, 1024, (tokens,), generator=generator), mel.half())
 
 
 @pytest.fixture(scope="module")
