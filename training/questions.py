@@ -181,7 +181,7 @@ def _is_by_hand(place: int, every: int) -> bool:
     return every > 0 and place % every == every - 1
 
 
-def test_questions(n: int, seed: int, by_hand_every: int = 2) -> list[Question]:
+def test_questions(n: int, seed: int, by_hand_every: int = 2) -> list[Question]:  # noqa: PT028 - not a test
     """`n` questions over the domain's rows: held-out sentences of the patterns, every second one written by hand.
 
     With `by_hand_every` 0 none is: then all are like the test split that training is measured on.
