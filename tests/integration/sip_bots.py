@@ -29,10 +29,8 @@ def has_tone(pcm: Pcm, rate: int, hertz: float, decibels: float = 20.0) -> bool:
     pieces = [pcm[start : start + window] for start in range(0, len(pcm) - window + 1, window)]
     if len(pieces) < 4:
         return False
-    found = [_pitch(piece, rate) for piece in pieces]
-    return (
-        abs(np.median([tone for tone, _ in found]) - hertz) < 3 and np.median([above for _, above in found]) > decibels
-    )
+    tones, purities = np.median([_pitch(piece, rate) for piece in pieces], axis=0)
+    return bool(abs(tones - hertz) < 3 and purities > decibels)
 
 
 def _pitch(pcm: Pcm, rate: int) -> tuple[float, float]:
