@@ -9,93 +9,24 @@ takes the same road: decide what stays, then `_session_in_line`.
 import asyncio
 import logging
 import time
-import zlib
 from collections import deque
 from collections.abc import Awaitable, Callable
 
 from services.agent.conversation import Conversation, Entry
-from services.agent.events import BargeIn, Caption, Event, Speaking, TurnTimes
+from services.agent.events import BargeIn, Event, Speaking
+from services.agent.floor import AnswerInProgress, CallContext, CallerTurn
 from services.agent.listening import Utterance
 from services.agent.lm_session import LmSession, Sampling
 from services.agent.models import ModelError, ModelServices
 from services.agent.personas import Persona
 from services.agent.player import Media, Player
-from services.agent.speaking import Speaker
 from services.agent.waterfall import Waterfall
-from trunkline.v1 import lm_pb2
 
 log = logging.getLogger(__name__)
 
 ATTEMPTS = 2  # an answer of which nothing was heard is tried again, once
 UTTERANCE_TOKENS = 350  # a turn of 28 s
 INPUT_BYTES_PER_S = 32_000  # 16-bit mono at 16 kHz
-
-
-class CallerTurn:
-    """What the caller says in one turn, and how far it got."""
-
-    utterance: Utterance
-
-    def __init__(self, number: int, audio: bytearray, goes_on: bool) -> None:
-        self.number = number
-        self.audio = audio
-        self.goes_on = goes_on  # it began with a turn that was not answered yet
-        self.ended = asyncio.Event()
-        self.waterfall = Waterfall(number, 0.0)
-        self.start = 0  # ids in the conversation before it
-        self.in_conversation = False
-        self.answered = False  # something of an answer was heard, or there will be none
-        self._session: LmSession | None = None
-        self._appends: list[asyncio.Future[lm_pb2.ConverseResponse]] = []
-
-    def attach(self, session: LmSession) -> None:
-        """From now on codes go into this session at once, those so far included."""
-        self._session, self._appends = session, []
-        if self.utterance.codes:
-            self.on_codes(self.utterance.codes)
-
-    def on_codes(self, codes: list[int]) -> None:
-        """Final codes of the utterance."""
-        if self._session is not None:
-            self._appends.append(self._session.append_speech(codes))
-
-    async def close(self, session: LmSession) -> list[int]:
-        """Closes the turn in the session; returns the exact ids of all of it."""
-        ids: list[int] = []
-        for future in [*self._appends, session.end_of_speech()]:
-            ids += await session.appended(future)
-        return ids
-
-
-class _AnswerInProgress:
-    """An answer being made and played; the sink of its `Speaker`."""
-
-    def __init__(self, speech: "Speech", turn: CallerTurn | None, number: int, session: LmSession) -> None:
-        self._speech = speech
-        self.turn = turn
-        self.number = number
-        self.player = Player(speech.models.limits.pcm_rate, speech.clock, self._first_packet)
-        self.speaker = Speaker(speech.models, session, self, speech.call_id, speech.persona.voice, speech.seed(number))
-
-    def text(self, piece: str) -> None:
-        self._speech.publish(Caption(self.number, piece, is_final=False))
-
-    def text_complete(self) -> None:
-        self._speech.publish(Caption(self.number, "", is_final=True))
-
-    def stage(self, name: str) -> None:
-        if self.turn is not None:
-            self.turn.waterfall.mark(name, self._speech.clock())
-
-    def pcm(self, pcm: bytes, tokens_done: int) -> None:
-        self.player.push(pcm, tokens_done)
-        self._speech.first_pcm.set()
-
-    def _first_packet(self) -> None:
-        self.stage("first_packet")
-        self._speech.publish(Speaking("bot", on=True))
-        if self.turn is not None:
-            self._speech.report_times(self.turn)
 
 
 class Speech:
@@ -116,11 +47,7 @@ class Speech:
         publish: Callable[[Event], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.call_id = call_id
-        self.persona = persona
-        self.models = models
-        self.publish = publish
-        self.clock = clock
+        self._call = CallContext(call_id, persona, models, publish, clock)
         self.conversation = Conversation()
         self.first_pcm = asyncio.Event()
         self.failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -129,20 +56,10 @@ class Speech:
         self._media: asyncio.Future[Media] = asyncio.get_running_loop().create_future()
         self._floors: list[asyncio.Task[None]] = []  # the last one holds the floor, those before it are ending
         self._turn: CallerTurn | None = None
-        self._answer: _AnswerInProgress | None = None
+        self._answer: AnswerInProgress | None = None
         self._says: deque[str] = deque()
         self._turns = 0
         self._greeting_failure: ModelError | None = None
-
-    def report_times(self, turn: CallerTurn) -> None:
-        """Publishes and logs a turn's waterfall as far as it got."""
-        stages = turn.waterfall.milliseconds()
-        self.publish(TurnTimes(turn.number, stages))
-        log.info("turn", extra={"call_id": self.call_id, "turn": turn.number, **stages})
-
-    def seed(self, turn: int) -> int:
-        """Of the random draws of a turn; the same call and turn give the same."""
-        return zlib.crc32(f"{self.call_id}/{turn}".encode())
 
     async def prepare(self) -> None:
         """Opens the LM session, and gets the greeting so far that it can be heard at once.
@@ -151,9 +68,9 @@ class Speech:
             ModelError: a service has no room, or fails: the call should not be answered.
         """
         session = await self._reopened()
-        ids = await session.appended(session.append_system(self.persona.system_prompt))
+        ids = await session.appended(session.append_system(self._call.persona.system_prompt))
         self._record(self.conversation.system(ids))
-        if not self.persona.greeting:
+        if not self._call.persona.greeting:
             return
         greeting = self._hold_floor(self._greet)
         ready = asyncio.create_task(self.first_pcm.wait())
@@ -178,7 +95,7 @@ class Speech:
         """Stops what the bot says, within a packet. What was heard stays in the conversation."""
         stopped = self._stop_answer()
         if stopped is not None:
-            self.publish(stopped)
+            self._call.publish(stopped)
 
     def caller_started(self, audio: bytes) -> None:
         """The caller has the floor; `audio` begins a little before their first word (16-bit mono PCM at 16 kHz)."""
@@ -191,7 +108,7 @@ class Speech:
         self._turns += 1
         turn = self._turn = CallerTurn(self._turns, carried + audio, goes_on=bool(carried))
         turn.utterance = self._utterance(turn)
-        self.publish(Speaking("caller", on=True))
+        self._call.publish(Speaking("caller", on=True))
         self._hold_floor(lambda: self._converse(turn))
 
     def caller_audio(self, audio: bytes) -> None:
@@ -208,7 +125,7 @@ class Speech:
         turn.waterfall = Waterfall(turn.number, speech_end)
         turn.waterfall.mark("turn_decided", decided)
         turn.ended.set()
-        self.publish(Speaking("caller", on=False))
+        self._call.publish(Speaking("caller", on=False))
 
     def caller_dropped(self) -> None:
         """It was no speech: the turn is forgotten, unless it took up one that still waits for its answer."""
@@ -216,11 +133,11 @@ class Speech:
         if turn is None or turn.ended.is_set():
             return
         if turn.goes_on:
-            self.caller_ended(self.clock(), self.clock())
+            self.caller_ended(self._call.clock(), self._call.clock())
             return
         self._turn = None
         turn.utterance.drop()
-        self.publish(Speaking("caller", on=False))
+        self._call.publish(Speaking("caller", on=False))
         self._hold_floor(self._nothing)
 
     async def close(self) -> None:
@@ -237,7 +154,7 @@ class Speech:
 
     def _carried_over(self, before: CallerTurn, more: int) -> bytearray:
         """The audio of a turn that goes on, because nothing was heard of an answer to it; else none."""
-        longest = (self.models.limits.max_utterance_s - 5.0) * INPUT_BYTES_PER_S
+        longest = (self._call.models.limits.max_utterance_s - 5.0) * INPUT_BYTES_PER_S
         if before.answered or len(before.audio) + more > longest:
             return bytearray()
         if before.in_conversation:
@@ -245,7 +162,9 @@ class Speech:
         return before.audio
 
     def _utterance(self, turn: CallerTurn) -> Utterance:
-        utterance = Utterance(self.models.tokenizer, self.call_id, self.models.deadlines, turn.on_codes)
+        utterance = Utterance(
+            self._call.models.tokenizer, self._call.call_id, self._call.models.deadlines, turn.on_codes
+        )
         utterance.feed(bytes(turn.audio))
         return utterance
 
@@ -255,7 +174,7 @@ class Speech:
         before = [task for task in self._floors if not task.done()]
         for task in before:
             task.cancel()
-        floor = asyncio.create_task(self._have_floor(before, work), name=f"floor-{self.call_id}")
+        floor = asyncio.create_task(self._have_floor(before, work), name=f"floor-{self._call.call_id}")
         self._floors = [*before, floor]
         return floor
 
@@ -266,7 +185,7 @@ class Speech:
             while self._says:
                 await self._announce(self._says.popleft())
         except Exception:
-            log.exception("a call's speech broke", extra={"call_id": self.call_id})
+            log.exception("a call's speech broke", extra={"call_id": self._call.call_id})
             self._give_up("internal failure")
 
     async def _nothing(self) -> None:
@@ -274,10 +193,10 @@ class Speech:
 
     async def _greet(self) -> None:
         try:
-            await self._speak(self.persona.greeting)
+            await self._speak(self._call.persona.greeting)
         except ModelError as error:
             if self.first_pcm.is_set():
-                await self._announce(self.persona.apology)
+                await self._announce(self._call.persona.apology)
             else:
                 self._greeting_failure = error
 
@@ -313,14 +232,14 @@ class Speech:
                 if turn.utterance.failed:
                     turn.utterance = self._utterance(turn)
         turn.answered = True
-        await self._announce(self.persona.apology)
+        await self._announce(self._call.persona.apology)
 
     async def _hear(self, turn: CallerTurn, session: LmSession) -> bool:
         """Takes the turn into the session while it is spoken; False when there was nothing in it."""
         turn.attach(session)
         await turn.ended.wait()
         codes = await turn.utterance.end()
-        turn.waterfall.mark("last_tokens", self.clock())
+        turn.waterfall.mark("last_tokens", self._call.clock())
         if not codes:
             return False
         ids = await turn.close(session)
@@ -331,12 +250,15 @@ class Speech:
 
     async def _play(self, turn: CallerTurn | None, number: int, session: LmSession, say: str = "") -> None:
         """Generates, synthesises and plays one answer, to its end."""
-        answer = self._answer = _AnswerInProgress(self, turn, number, session)
-        room = self.models.limits.context_length - len(session.ids)
+        answer = self._answer = AnswerInProgress(self._call, turn, number, session, self.first_pcm.set)
+        room = self._call.models.limits.context_length - len(session.ids)
         sampling = Sampling(
-            self.persona.temperature, self.persona.top_p, min(self.persona.max_new_tokens, room), self.seed(number)
+            self._call.persona.temperature,
+            self._call.persona.top_p,
+            min(self._call.persona.max_new_tokens, room),
+            self._call.seed(number),
         )
-        playing = asyncio.create_task(self._play_out(answer.player), name=f"player-{self.call_id}")
+        playing = asyncio.create_task(self._play_out(answer.player), name=f"player-{self._call.call_id}")
         try:
             await answer.speaker.run(sampling, say)
             answer.player.complete()
@@ -348,9 +270,9 @@ class Speech:
         self._answer = None
         self._record(self.conversation.assistant(answer.speaker.answer, interrupted=False, turn=number))
         if answer.player.audible:
-            self.publish(Speaking("bot", on=False))
+            self._call.publish(Speaking("bot", on=False))
         elif turn is not None:
-            self.report_times(turn)
+            self._call.report_times(turn.waterfall)
 
     async def _play_out(self, player: Player) -> None:
         await player.run(await asyncio.shield(self._media))
@@ -369,7 +291,7 @@ class Speech:
                 answer.turn.answered = True
         if not audible:
             return None
-        self.publish(Speaking("bot", on=False))
+        self._call.publish(Speaking("bot", on=False))
         return BargeIn(answer.number, heard.tokens)
 
     async def _session_in_line(self) -> LmSession:
@@ -391,24 +313,25 @@ class Speech:
         stale, self._session = self._session, None
         if stale is not None:
             await stale.close()
-        session = LmSession(self.models.lm, self.call_id, self.models.deadlines)
+        session = LmSession(self._call.models.lm, self._call.call_id, self._call.models.deadlines)
         await session.open(self.conversation.ids)
         self._session = session
         return session
 
     def _make_room(self) -> None:
         """Leaves out the oldest turns when a turn and its answer might not fit any more."""
-        context = self.models.limits.context_length
-        needed = min(UTTERANCE_TOKENS + self.persona.max_new_tokens, context // 2)
+        context = self._call.models.limits.context_length
+        needed = min(UTTERANCE_TOKENS + self._call.persona.max_new_tokens, context // 2)
         if len(self.conversation.ids) + needed > context:
             entry = self.conversation.trim((context - needed) * 3 // 4, self._turns)
             if entry is not None:
-                log.info("context trimmed", extra={"call_id": self.call_id, "length": entry.length})
+                log.info("context trimmed", extra={"call_id": self._call.call_id, "length": entry.length})
                 self._record(entry)
 
     def _note(self, error: ModelError) -> None:
         log.warning(
-            "a model service failed", extra={"call_id": self.call_id, "stage": error.stage, "code": error.code.name}
+            "a model service failed",
+            extra={"call_id": self._call.call_id, "stage": error.stage, "code": error.code.name},
         )
 
     def _give_up(self, reason: str) -> None:

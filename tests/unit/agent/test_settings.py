@@ -1,0 +1,40 @@
+import pytest
+from pydantic import ValidationError
+
+from services.agent.settings import AgentSettings, split_address
+
+
+def test_defaults_are_usable() -> None:
+    settings = AgentSettings()
+    assert split_address(settings.http_listen) == ("127.0.0.1", 8080)
+    assert settings.rtp_range == (10000, 10199)
+
+
+def test_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRUNKLINE_AGENT_CAPACITY", "3")
+    monkeypatch.setenv("TRUNKLINE_AGENT_SIP_LISTEN", "")
+    assert (AgentSettings().capacity, AgentSettings().sip_listen) == (3, "")
+
+
+def test_ipv6() -> None:
+    assert split_address(AgentSettings(http_listen="[::1]:8080").http_listen) == ("::1", 8080)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"lm": "localhost"},
+        {"lm": ":50052"},
+        {"lm": "a b:1"},
+        {"calls_listen": "127.0.0.1:70000"},
+        {"sip_listen": "5060"},
+        {"rtp_ports": "80-90"},
+        {"rtp_ports": "10000-10000"},
+        {"rtp_ports": "10000-70000"},
+        {"capacity": 0},
+        {"wait_for_models": 0},
+    ],
+)
+def test_unusable_values_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        AgentSettings(**wrong)  # type: ignore[arg-type]
