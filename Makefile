@@ -4,6 +4,8 @@ SHELL := bash
 PYTHON ?= python3.11
 VENV := .venv/bin
 export PYTHON
+# one thread a process: the tests start many, and a small machine has few cores
+test unit integration acceptance: export OMP_NUM_THREADS = 1
 
 .PHONY: help setup setup-dev demo ask test lint typecheck imports protos protos-check unit integration acceptance clean
 
