@@ -52,14 +52,16 @@ async def ask_one(question: Question, voice_seed: int, uri: str, calls: str, dir
     finally:
         story = await watch.finish(5.0)
     heard = await asyncio.to_thread(transcribe, (answer / 32768).astype(np.float32), RATE)
-    caption = story.captions.get(1, "")
+    # A pause in the question may make two turns of it; the greeting is turn 0.
+    caption = " / ".join(story.captions[turn] for turn in sorted(story.captions) if turn > 0)
+    last_turn = max(story.stages, default=0)
     return replace(
         asked,
         heard=heard,
         right=question.is_right(heard),
         caption=caption,
         caption_right=question.is_right(caption),
-        stages=story.stages.get(1, {}),
+        stages=story.stages.get(last_turn, {}),
     )
 
 
