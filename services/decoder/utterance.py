@@ -134,6 +134,7 @@ class Utterance:
             torch.zeros(1, flow.spk_embed_affine_layer.in_features, device=self._device),
             steps=inference.n_timesteps,
             guidance=self._checkpoint.config.guidance,
+            start=inference.start,
             before_step=check,
         )
 

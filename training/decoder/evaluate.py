@@ -49,6 +49,7 @@ def _sampled(checkpoint: Checkpoint, item: Recording, seed: int, inference: Infe
         torch.zeros(1, flow.spk_embed_affine_layer.in_features),
         steps=inference.n_timesteps,
         guidance=checkpoint.config.guidance,
+        start=inference.start,
     )
 
 

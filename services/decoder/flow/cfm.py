@@ -36,16 +36,20 @@ class ConditionalCFM(nn.Module):
         *,
         steps: int,
         guidance: float,
+        start: float = 0.0,
         mask: Tensor | None = None,
         before_step: Callable[[], None] = lambda: None,
     ) -> Tensor:
         """Follows the flow from `noise` (b, 80, frames) to a mel of the same shape.
 
-        Guidance w over 0 moves along (1 + w) * v(conditions) - w * v(none); both in one batch. `before_step` is called
-        before each step and may raise to stop.
+        The flow is followed from time `start`, where x is `start` x mu and the rest noise. Guidance w over 0 moves
+        along (1 + w) * v(conditions) - w * v(none); both in one batch. `before_step` is called before each step and may
+        raise to stop.
         """
-        x = noise
-        times = time_steps(steps, self.params.t_scheduler)
+        x = noise if start == 0 else start * mu + (1 - start) * noise
+        times = [start + (1 - start) * time for time in time_steps(steps, self.params.t_scheduler)]
+        if start == 1:
+            return x
         if guidance > 0:
             mu, speaker, prompt = (torch.cat([item, torch.zeros_like(item)]) for item in (mu, speaker, prompt))
             mask = None if mask is None else torch.cat([mask, mask])

@@ -66,6 +66,7 @@ class TokenToMel(nn.Module):
         *,
         steps: int,
         guidance: float,
+        start: float = 0.0,
         before_step: Callable[[], None] = lambda: None,
     ) -> Tensor:
         """Mel of `tokens`, whose first frames are known.
@@ -77,6 +78,7 @@ class TokenToMel(nn.Module):
             embedding: (1, 192) speaker embedding.
             steps: Euler steps.
             guidance: weight of classifier-free guidance.
+            start: time of the flow to begin at, from mu; 0 is from noise alone.
             before_step: called before each step; raises to stop.
 
         Returns:
@@ -85,6 +87,13 @@ class TokenToMel(nn.Module):
         mu = self.condition(tokens, noise.shape[2])
         known = F.pad(prompt, (0, noise.shape[2] - prompt.shape[2]))
         mel = self.decoder.solve(
-            noise, mu, self.speaker(embedding), known, steps=steps, guidance=guidance, before_step=before_step
+            noise,
+            mu,
+            self.speaker(embedding),
+            known,
+            steps=steps,
+            guidance=guidance,
+            start=start,
+            before_step=before_step,
         )
         return mel[:, :, prompt.shape[2] :]

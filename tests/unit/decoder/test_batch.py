@@ -1,6 +1,7 @@
 """A padded batch gives each sequence what it gets alone."""
 
 import torch
+from torch import Tensor
 
 from services.decoder.weights import Checkpoint
 
@@ -31,3 +32,21 @@ def test_padding_changes_nothing(tiny: Checkpoint) -> None:
             guidance=0.7,
         )
         assert torch.allclose(alone, together[row : row + 1, :, :count], atol=1e-3)
+
+
+@torch.inference_mode()
+def test_where_the_flow_begins(tiny: Checkpoint) -> None:
+    """From time 0 it is the released flow; at time 1 nothing is left but mu; between, nearer to mu than from noise."""
+    flow = tiny.flow
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randint(0, 512, (1, 20), generator=generator)
+    noise = torch.randn((1, 80, flow.frames(20)), generator=generator)
+    mu, speaker, prompt = flow.condition(tokens, noise.shape[2]), torch.zeros(1, 80), torch.zeros_like(noise)
+
+    def solved(start: float) -> Tensor:
+        return flow.decoder.solve(noise, mu, speaker, prompt, steps=4, guidance=0.0, start=start)
+
+    assert torch.equal(flow.decoder.solve(noise, mu, speaker, prompt, steps=4, guidance=0.0), solved(start=0.0))
+    assert torch.equal(solved(start=1.0), mu)
+    away = [float((solved(start=start) - mu).abs().mean()) for start in (0.0, 0.5, 0.9)]
+    assert away[0] > away[1] > away[2] > 0
