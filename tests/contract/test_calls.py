@@ -105,7 +105,7 @@ async def test_a_call_is_listed_and_watched_from_ringing_to_its_end(desk: Desk, 
         assert first.call.state == calls_pb2.CALL_STATE_LIVE
     ended = await mine.until("call", calls_pb2.CALL_STATE_ENDED)
     assert ended.call.end_reason == "the caller hung up"
-    assert await mine.stream.read() == grpc.aio.EOF, "the watch of a call ends with it"
+    assert [later async for later in mine.stream] == [], "the watch of a call ends with it"
     assert (await desk.stub.ListCalls(calls_pb2.ListCallsRequest())).calls == []
 
 
@@ -153,6 +153,7 @@ async def test_watching_an_unknown_call_is_not_found(desk: Desk) -> None:
 
 async def test_bad_requests_say_what_is_allowed(desk: Desk, agent: Agent) -> None:
     async with calling(agent.page) as caller:
+        await caller.until(lambda: bool(caller.messages), "media")
         call_id = caller.call_id
         code, detail = await status_of(desk.stub.Say(calls_pb2.SayRequest(call_id=call_id, text="  ")))
         assert (code, "1 to 500" in detail) == (grpc.StatusCode.INVALID_ARGUMENT, True)
@@ -166,6 +167,7 @@ async def test_bad_requests_say_what_is_allowed(desk: Desk, agent: Agent) -> Non
 
 async def test_what_a_leg_cannot_do_is_a_failed_precondition(desk: Desk, agent: Agent) -> None:
     async with calling(agent.page) as caller:
+        await caller.until(lambda: bool(caller.messages), "media")
         code, detail = await status_of(
             desk.stub.Transfer(calls_pb2.TransferRequest(call_id=caller.call_id, target="sip:a@example.com"))
         )

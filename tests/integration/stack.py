@@ -1,5 +1,6 @@
 """The real system as processes on free ports: Redis, the three model services, and agents."""
 
+import asyncio
 import contextlib
 import os
 import re
@@ -11,6 +12,10 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import grpc
+
+from trunkline.v1 import calls_pb2, calls_pb2_grpc
 
 HOST = "127.0.0.1"
 ROOT = Path(__file__).resolve().parents[2]
@@ -144,6 +149,16 @@ def running(
     finally:
         for process in processes.values():
             process.stop()
+
+
+async def free_again(agent: Agent, seconds: float = 120.0) -> None:
+    """Until no call is left."""
+    async with grpc.aio.insecure_channel(agent.calls) as channel:
+        stub = calls_pb2_grpc.CallsStub(channel)
+        end = time.monotonic() + seconds
+        while (await stub.Info(calls_pb2.CallsInfoRequest())).active:
+            assert time.monotonic() < end, "calls are left"
+            await asyncio.sleep(0.05)
 
 
 def nano_weights() -> dict[str, Path]:

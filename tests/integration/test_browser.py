@@ -15,7 +15,7 @@ import soundfile
 from playwright.async_api import Browser, Page, async_playwright
 
 from tests.integration.personas import short_persona
-from tests.integration.stack import Agent, Stack
+from tests.integration.stack import Agent, Stack, free_again
 from tests.integration.webrtc_caller import RATE, Waveform, sample
 from training.judge import normalise, transcribe
 
@@ -90,6 +90,12 @@ async def browser(microphone: Path, require_debian: Callable[..., None]) -> Asyn
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
         yield browser
         await browser.close()
+
+
+@pytest.fixture(autouse=True)
+async def free_line(agent: Agent) -> None:
+    """A browser that was killed does not say goodbye; its call ends when its packets have stopped for a while."""
+    await free_again(agent)
 
 
 async def open_page(browser: Browser, agent: Agent, width: int = 900) -> tuple[Page, list[str]]:
