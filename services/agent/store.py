@@ -32,6 +32,12 @@ class StoreError(Exception):
     """Redis cannot be reached or answered nonsense."""
 
 
+def _without_credentials(url: str) -> str:
+    """The URL as it may stand in a log."""
+    scheme, separator, rest = url.rpartition("://")
+    return scheme + separator + rest.rpartition("@")[2]
+
+
 class Store:
     """The agent's view of Redis.
 
@@ -47,7 +53,7 @@ class Store:
                 url, decode_responses=True, socket_timeout=3.0, socket_connect_timeout=3.0, health_check_interval=15
             )
         except ValueError as error:
-            raise StoreError(f"{url!r} is no Redis URL: {error}") from error
+            raise StoreError(f"{_without_credentials(url)!r} is no Redis URL: {error}") from error
 
     async def connect(self) -> None:
         """Checks that Redis answers.
@@ -58,7 +64,7 @@ class Store:
         try:
             await self._redis.ping()
         except (RedisError, OSError) as error:
-            raise StoreError(f"Redis at {self._url} does not answer: {error}") from error
+            raise StoreError(f"Redis at {_without_credentials(self._url)} does not answer: {error}") from error
 
     async def reachable(self) -> bool:
         """Redis answers now."""

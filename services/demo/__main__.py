@@ -18,7 +18,7 @@ from services.demo.child import Child, ChildError
 
 HOST = "127.0.0.1"
 ROOT = Path(__file__).resolve().parents[2]
-START_TIMEOUT_S = 120.0
+START_TIMEOUT_S = 240.0
 
 
 class DemoSettings(BaseSettings):

@@ -16,7 +16,7 @@ import soundfile
 from training.judge import normalise, transcribe
 
 ROOT = Path(__file__).resolve().parents[2]
-START_TIMEOUT_S = 150
+START_TIMEOUT_S = 260
 
 
 def free_port(kind: socket.SocketKind) -> int:
