@@ -37,7 +37,7 @@ def export_command() -> None:
 @app.command("evaluate")
 def evaluate_command(
     clips: Annotated[int, typer.Option(help="Clips of the test set.")] = 60,
-    sweep: Annotated[bool, typer.Option(help="Also other numbers of steps and temperatures.")] = False,
+    sweep: Annotated[bool, typer.Option(help="Also other starts, steps and temperatures.")] = False,
 ) -> None:
     """Judges the exported decoder: word error rate of what it says, and the time it takes."""
     from training.decoder.evaluate import evaluate

@@ -16,6 +16,7 @@ from torch import Tensor
 from services.decoder.flow.model import TokenToMel
 from services.decoder.mel import FFT, log_mel
 from services.tokenizer import weights as tokenizer_weights
+from training.corpus import DIGITS
 from training.decoder import agent_voice
 from training.paths import CACHE, REPLY_RATE, SPEECH_RATE, WEIGHTS
 from training.shards import list_shards, read_shard
@@ -45,6 +46,18 @@ def training_shards() -> list[Path]:
     """Wide text first, then the replies that the language model learns, where they have been synthesised."""
     wide = list_shards(agent_voice.FOLDER, "agent-train")[:_WIDE_SHARDS]
     return [*wide, *list_shards(SPEECH, "replies-train"), *list_shards(SPEECH, "replies-heard-train")[:_HEARD_SHARDS]]
+
+
+def with_everyday_sentences(found: Sequence[Recording], everyday: Sequence[str], times: int) -> list[Recording]:
+    """The recordings, those of `everyday` texts `times` times: every call has these sentences, and among thousands of
+    read-back numbers each would hardly be seen."""
+    repeated = set(everyday)
+    return [copy for item in found for copy in [item] * (times if item.text in repeated else 1)]
+
+
+def everyday_sentences(found: Sequence[Recording]) -> list[str]:
+    """Texts that read no number back digit by digit."""
+    return [item.text for item in found if sum(word.strip(".,?").lower() in DIGITS for word in item.text.split()) < 3]
 
 
 def test_shards() -> list[Path]:

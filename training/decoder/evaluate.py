@@ -30,7 +30,7 @@ from training.paths import CACHE, REPLY_RATE, SPEECH_RATE
 Waveform = npt.NDArray[np.float32]
 Say = Callable[[int, Recording], Waveform]
 
-_SWEEP = ((2, 0.3), (4, 0.0), (4, 0.3), (4, 0.6), (4, 1.0), (10, 0.3), (10, 0.6), (10, 1.0))
+_SWEEP = ((1.0, 1, 0.0), (0.9, 2, 0.0), (0.7, 2, 0.3), (0.0, 4, 0.3))  # start, steps, temperature
 
 
 def _vocode(checkpoint: Checkpoint, mel: Tensor, seed: int) -> Waveform:
@@ -123,11 +123,13 @@ def evaluate(clips: int, sweep: bool) -> list[dict[str, float | str]]:
         "as served, block by block": functools.partial(_streamed, checkpoint),
     }
     if sweep:
-        for steps, temperature in _SWEEP:
-            inference = InferenceConfig(n_timesteps=steps, temperature=temperature)
+        for start, steps, temperature in _SWEEP:
+            inference = InferenceConfig(n_timesteps=steps, temperature=temperature, start=start)
             config = checkpoint.config.model_copy(update={"inference": inference})
             tried = replace(checkpoint, config=config)
-            ways[f"as served, {steps} steps, temperature {temperature}"] = functools.partial(_streamed, tried)
+            ways[f"as served, start {start}, {steps} steps, temperature {temperature}"] = functools.partial(
+                _streamed, tried
+            )
     rows = []
     domain = [item for item in found if item.kind != "wide"]
     words = sum(len(item.text.split()) for item in domain)

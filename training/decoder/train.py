@@ -14,9 +14,18 @@ from services.decoder import config as decoder_config
 from services.decoder import weights
 from services.decoder.flow.model import TokenToMel
 from training.decoder import agent_voice
-from training.decoder.data import Batch, Windows, recordings, training_shards
+from training.decoder.data import (
+    Batch,
+    Windows,
+    everyday_sentences,
+    recordings,
+    training_shards,
+    with_everyday_sentences,
+)
 from training.paths import CACHE, PLOTS
 from training.progress import Budget, History, cosine, save_checkpoint
+from training.shards import list_shards
+from training.synthesis import SPEECH
 
 CHECKPOINT = CACHE / "decoder" / "flow.pt"
 NANO = Path(__file__).with_name("nano.yaml")
@@ -24,6 +33,7 @@ NANO = Path(__file__).with_name("nano.yaml")
 _MU_SHARE = 0.35  # of the time
 _MU_BATCH, _BATCH = 24, 12
 _RATE = 1e-3
+_EVERYDAY = 16
 _SAVE_EVERY = 100
 _AVERAGE = 0.995  # of the weights that are exported
 
@@ -84,7 +94,9 @@ def train(minutes: float, seed: int) -> None:
         optimiser.load_state_dict(state["optimiser"])
         step, done, rows = state["step"], state["done"], state["rows"]
         torch.manual_seed(seed + step)
-    windows = Windows(found, flow, seed + step)
+    replies = recordings(list_shards(SPEECH, "replies-train")[:1])
+    everyday = everyday_sentences(replies)
+    windows = Windows(with_everyday_sentences(found, everyday, _EVERYDAY), flow, seed + step)
     budget, history = Budget(minutes, done), History("flow", rows)
 
     def save() -> None:
