@@ -11,7 +11,7 @@ from services.decoder.config import InferenceConfig
 from services.decoder.flow.model import TokenToMel
 from training.decoder import export, train
 from training.decoder.agent_voice import reply_text
-from training.decoder.data import Recording, Windows
+from training.decoder.data import Recording, Windows, everyday_sentences, with_everyday_sentences
 from training.splits import Split
 from training.vocoder import train as vocoder_train
 
@@ -113,3 +113,14 @@ def test_what_is_exported_can_be_loaded(flow: TokenToMel, tmp_path: Path, monkey
     loaded = weights.load(tmp_path / "out")
     for ours, theirs in zip(loaded.flow.parameters(), flow.parameters(), strict=True):
         assert torch.allclose(ours, theirs, atol=2e-3, rtol=2e-3)
+
+
+def test_everyday_sentences_come_often_and_read_back_numbers_once(flow: TokenToMel) -> None:
+    def of(text: str) -> Recording:
+        blank = recording(20, flow)
+        return Recording(text, blank.kind, None, blank.codes, blank.mel)
+
+    found = [of("I have four seven one nine. Is that right?"), of("A small parcel costs four euros.")]
+    everyday = everyday_sentences(found)
+    assert everyday == ["A small parcel costs four euros."]
+    assert [item.text for item in with_everyday_sentences(found, everyday, 3)] == [found[0].text] + 3 * everyday
