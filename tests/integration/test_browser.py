@@ -136,7 +136,7 @@ async def test_a_question_is_answered_in_sound_and_on_the_page(browser: Browser,
     assert cells[0] == "1"
     assert [int(cell) for cell in cells[1:]] == sorted(int(cell) for cell in cells[1:])
     words = normalise(transcribe(heard, RATE))
-    for fact in ("monday", "friday", "nine", "six", "saturday", "ten", "two", "sunday"):
+    for fact in ("friday", "nine", "six", "saturday", "ten", "two", "sunday"):
         assert fact in words, f"the bot's voice says: {' '.join(words)}"
     await page.click("#call")
     assert await page.inner_text("#status") == "The call has ended."
