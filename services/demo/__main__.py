@@ -105,10 +105,10 @@ async def _run(settings: DemoSettings, console: Console) -> int:
         console.print(f"  phone    sip:anyone@{HOST}:{settings.sip_port} (UDP, any user name)")
         console.print(f"  browser  http://{HOST}:{settings.http_port}")
         console.print("  or       make ask FILE=samples/opening-hours.wav", highlight=False)
-        console.print(f"  logs     {settings.state_dir}", highlight=False)
+        console.print(f"  logs     {settings.state_dir}", highlight=False, soft_wrap=True)
         status = await _watch(started, stop, console)
     except ChildError as error:
-        console.print(f"demo: error: {error}", style="red", highlight=False, markup=False)
+        console.print(f"demo: error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
         status = 1
     finally:
         state_file.unlink(missing_ok=True)
@@ -141,7 +141,9 @@ async def _watch(children: list[Child], stop: asyncio.Event, console: Console) -
         return 0
     for task in done:
         child = ends[task]
-        console.print(f"demo: {child.name} ended: {child.last_line()}", style="red", highlight=False, markup=False)
+        console.print(
+            f"demo: {child.name} ended: {child.last_line()}", style="red", highlight=False, markup=False, soft_wrap=True
+        )
     return 1
 
 

@@ -146,6 +146,6 @@ def test_incomplete_weights_end_the_demo_and_leave_nothing_behind(
     output = demo.process.communicate(timeout=120)[0]
     assert demo.process.returncode == 1
     assert "could not start" in output
-    assert "config." in output, "the missing file"
+    assert any(name in output for name in ("config.json", "tokenizer.model", "config.yaml")), output
     processes = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
     assert str(tmp_path) not in processes
