@@ -76,6 +76,7 @@ class ToneBot:
         self._capacity = capacity
         self._gate = gate
         self.heard: dict[SipLeg, bytearray] = {}
+        self.answered: list[SipLeg] = []
         self.unanswered: dict[SipLeg, str] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -87,6 +88,11 @@ class ToneBot:
     def live(self) -> int:
         """Calls that have not ended."""
         return sum(not leg.ended.done() for leg in self.heard)
+
+    async def talking(self) -> SipLeg:
+        """The only call, once it is up: a phone sees its call answered before its ACK has arrived here."""
+        await until(lambda: len(self.answered) == 1)
+        return self.answered[0]
 
     async def __call__(self, leg: Leg) -> str:
         """See `CallAcceptor`."""
@@ -106,6 +112,7 @@ class ToneBot:
         except LegError as error:
             self.unanswered[leg] = str(error)
             return
+        self.answered.append(leg)
         whistle = tone(self._hertz, 60, leg.output_rate).tobytes()
         packet = leg.output_rate // 50 * 2
         sent = 0

@@ -275,7 +275,7 @@ async def test_a_caller_is_transferred(tmp_path: Path) -> None:
     bot = ToneBot()
     async with endpoint(bot) as agent, sipp_callee("-sn", "uas") as uri, phone(tmp_path) as handset:
         await handset.call(f"sip:anyone@127.0.0.1:{agent.port}")
-        [leg] = bot.legs
+        leg = await bot.talking()
         with pytest.raises(LegError, match="give a SIP URI or a number"):
             await leg.transfer("my colleague")
         await asyncio.wait_for(leg.transfer(uri), 15)
@@ -287,8 +287,7 @@ async def test_a_failed_transfer_leaves_the_call() -> None:
     bot = ToneBot()
     async with endpoint(bot) as agent, caller(agent.port) as wire:
         await wire.answered()
-        [leg] = bot.legs
-        await wire.listen(0.3)  # until the ACK has arrived
+        leg = await bot.talking()
         transfer = asyncio.create_task(leg.transfer("+4930123"))
         while (refer := await wire.message()).method != "REFER":
             pass
@@ -305,7 +304,7 @@ async def test_keys_are_sent(tmp_path: Path) -> None:
     bot = ToneBot()
     async with endpoint(bot) as agent, phone(tmp_path) as handset:
         await handset.call(f"sip:anyone@127.0.0.1:{agent.port}")
-        [leg] = bot.legs
+        leg = await bot.talking()
         await leg.send_dtmf("7#")
         await until(lambda: [event["param"] for event in handset.events_of("CALL_DTMF_START")] == ["7", "#"])
         with pytest.raises(LegError, match="not a DTMF digit"):

@@ -35,7 +35,8 @@ def test_features_equal_the_reference(checkpoint: Checkpoint, golden: Golden) ->
     expected = torch.from_numpy(golden["input_features"])
     for row, name in enumerate(("ids0", "ids1")):
         own = len(golden[name]) * 8  # mel frames of the clip's tokens; what follows fills the batch
-        torch.testing.assert_close(features[row, :, :own], expected[row, :, :own], atol=1e-5, rtol=0)
+        # single-precision transforms of other processors differ by some 3e-5 where a bin is nearly empty
+        torch.testing.assert_close(features[row, :, :own], expected[row, :, :own], atol=1e-4, rtol=0)
 
 
 def test_ids_and_hidden_equal_the_reference_in_one_batch(
