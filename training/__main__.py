@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from training.paths import SAMPLES
+from training.paths import SAMPLES, WEIGHTS
 
 app = typer.Typer(
     help="Make weights/nano: data, tokenizer, tokens, lm, decoder, vocoder, evaluate.", no_args_is_help=True
@@ -41,7 +41,7 @@ def callers(shards: Shards = 44, reading: Shards = 5, seed: Seed = 1) -> None:
 
 
 @data_app.command()
-def replies(shards: Shards = 6, heard: Shards = 20, seed: Seed = 1) -> None:
+def replies(shards: Shards = 14, heard: Shards = 20, seed: Seed = 1) -> None:
     """The agent's answers in its own voice; after `callers`, whose numbers are answered."""
     from training.domain.callers import make_number_replies, make_replies
 
@@ -84,11 +84,17 @@ def tokens(takes: Annotated[int, typer.Option(min=1, help="lines per training ca
 
 
 @app.command()
-def lm(minutes: Minutes = 60.0, seed: Seed = 1, threads: Threads = 1) -> None:
-    """Train the language model and write weights/nano/lm."""
+def lm(
+    minutes: Minutes = 60.0,
+    seed: Seed = 1,
+    threads: Threads = 1,
+    folder: Annotated[Path, typer.Option(help="where the model goes")] = WEIGHTS / "lm",
+    begin_with: Annotated[Path | None, typer.Option(help="an earlier version to go on from")] = None,
+) -> None:
+    """Train the language model and write it to weights/nano/lm."""
     from training.lm.train import train
 
-    train(minutes, seed, threads)
+    train(minutes, seed, threads, folder=folder, begin_with=begin_with)
 
 
 @app.command()

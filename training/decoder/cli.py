@@ -1,5 +1,6 @@
 """`python -m training decoder`."""
 
+from pathlib import Path
 from typing import Annotated
 
 import torch
@@ -14,6 +15,7 @@ def run(
     minutes: Annotated[float, typer.Option(help="Minutes of training in all, those of earlier runs included.")] = 30.0,
     seed: Annotated[int, typer.Option(help="Of data and initial weights.")] = 0,
     threads: Annotated[int, typer.Option(help="Torch threads.")] = 1,
+    begin_with: Annotated[Path | None, typer.Option(help="An earlier version to go on from.")] = None,
 ) -> None:
     """Trains the flow, or goes on with it, and exports it with the vocoder to weights/nano/decoder."""
     if context.invoked_subcommand is not None:
@@ -22,7 +24,7 @@ def run(
     from training.decoder.train import train
 
     torch.set_num_threads(threads)
-    train(minutes, seed)
+    train(minutes, seed, begin_with)
     export()
 
 

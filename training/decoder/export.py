@@ -16,16 +16,22 @@ FOLDER = WEIGHTS / "decoder"
 
 
 def export(inference: InferenceConfig | None = None, folder: Path = FOLDER) -> None:
-    """Puts the checkpoints' weights into `folder`; `inference` replaces the way to sample in config.yaml."""
-    flow = torch.load(train.CHECKPOINT, weights_only=True)["average"]
-    vocoder = torch.load(vocoder_train.CHECKPOINT, weights_only=True)["model"]
+    """Puts the checkpoints' weights into `folder`; `inference` replaces the way to sample in config.yaml.
+
+    Where only one of the two has been trained here, the other's weights in `folder` stay.
+    """
+    trained: dict[str, dict[str, Tensor]] = {}
+    if train.CHECKPOINT.exists():
+        trained["flow"] = torch.load(train.CHECKPOINT, weights_only=True)["average"]
+    if vocoder_train.CHECKPOINT.exists():
+        trained["hift"] = torch.load(vocoder_train.CHECKPOINT, weights_only=True)["model"]
     described = train.NANO.read_text()
     if inference is not None:
         for name, value in inference.model_dump(exclude_none=True).items():
             described = re.sub(rf"(?m)^(    {name}: ).*$", rf"\g<1>{value}", described, count=1)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(described)
-    for name, state in (("flow", flow), ("hift", vocoder)):
+    for name, state in trained.items():
         half: dict[str, Tensor] = {key: value.half().contiguous() for key, value in state.items()}
         path = folder / f"{name}.safetensors"
         save_file(half, path)

@@ -78,12 +78,18 @@ def _follow(average: TokenToMel, flow: TokenToMel, step: int) -> None:
         slow.lerp_(fast, 1 - decay)
 
 
-def train(minutes: float, seed: int) -> None:
-    """Trains until `minutes` of training are done, those of earlier runs included; goes on from the checkpoint."""
+def train(minutes: float, seed: int, begin_with: Path | None = None) -> None:
+    """Trains until `minutes` of training are done, those of earlier runs included; goes on from the checkpoint.
+
+    `begin_with` names the directory of an earlier version, whose weights a new run begins with.
+    """
     agent_voice.make()
     torch.manual_seed(seed)
     found = recordings(training_shards())
-    flow = new_model(torch.cat([item.mel for item in found[:200]], dim=1).float().mean(1))
+    if begin_with is None:
+        flow = new_model(torch.cat([item.mel for item in found[:200]], dim=1).float().mean(1))
+    else:
+        flow = weights.load(begin_with).flow.requires_grad_(True)
     average = copy.deepcopy(flow).requires_grad_(False)
     optimiser = torch.optim.AdamW(flow.parameters(), lr=_RATE, betas=(0.9, 0.98), weight_decay=0.01)
     step, done, rows = 0, 0.0, None

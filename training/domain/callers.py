@@ -1,15 +1,17 @@
 """Recordings of callers: each a request of the domain in some voice; and of the agent: each answer in its own voice."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from random import Random
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 
 from training import corpus, voices
 from training.domain import replies
+from training.domain.facts import training_pool
 from training.domain.numbers import as_said, random_number
-from training.domain.replies import Request
+from training.domain.replies import Pace, Request
 from training.domain.requests import INTENTS, bare_number, draw, make_request
 from training.domain.wordings import PATTERNS
 from training.paths import REPLY_RATE, SPEECH_RATE
@@ -29,6 +31,9 @@ _WEIGHTS = {
 }  # fmt: skip
 _ALL = (*INTENTS, "noise")
 _UNUSUAL_LENGTHS = 0.06
+SPEED: dict[Pace, float] = {"": 1.0, "slow": 0.74, "fast": 1.36}
+PACES: tuple[Pace, ...] = ("slow", "fast")
+_PACED, _PACED_NUMBERS = 0.22, 0.25
 READING = "reading"  # words to be read off the tokens, no request
 
 
@@ -109,6 +114,11 @@ def _clip(text: str, speaker: voices.Speaker, request: Request) -> Clip:
     return Clip(text, speaker.name, request.intent, {name: value for name, value in slots.items() if value})
 
 
+def pace_of(clip: Clip) -> Pace:
+    """How an answer's recording is spoken."""
+    return cast(Pace, clip.slots.get("pace", ""))
+
+
 def request_of(clip: Clip) -> Request:
     return Request(clip.intent, **clip.slots)
 
@@ -135,15 +145,22 @@ def make_reading(count: int, seed: int) -> None:
     make_shards("reading-train", count, lambda rng, _: _reading(rng, "train"), seed)
 
 
-def _reply_texts(rng: Random, split: Split) -> Iterator[str]:
-    """Everything the agent may have to say: fixed answers, dates, numbers without end, and sentences of any kind."""
-    if split == "train":
-        yield from replies.all_fixed()
-        for day in (*replies.DAYS, "Sunday"):
-            yield from (replies.hours_on(day), replies.ask_time(day))
-            if day != "Sunday":
-                for time in replies.TIMES:
-                    yield from (replies.booked(day, time), replies.moved(day, time))
+Said = tuple[str, Pace]  # an answer and how it is spoken
+
+
+def _stated() -> Iterator[str]:
+    """Answers of which there is a limited number: fixed ones, days and times, and every fact of a training persona."""
+    yield from replies.all_fixed()
+    for day in (*replies.DAYS, "Sunday"):
+        yield from (replies.hours_on(day), replies.ask_time(day))
+        if day != "Sunday":
+            for time in replies.TIMES:
+                yield from (replies.booked(day, time), replies.moved(day, time))
+    yield from training_pool().texts()
+
+
+def _endless(rng: Random, split: Split) -> Iterator[str]:
+    """Numbers without end, and sentences of any kind."""
     while True:
         number = random_number(rng, split, rng.choice([2, 7, 8]) if rng.random() < 0.03 else None)
         yield replies.confirmation(number)
@@ -157,32 +174,47 @@ def _reply_texts(rng: Random, split: Split) -> Iterator[str]:
                 yield corpus.written(text)
 
 
-def _make_spoken(name: str, texts: list[str], seed: int) -> None:
+def _replies(rng: Random, split: Split) -> Iterator[Said]:
+    """Everything the agent may have to say, much of it also slowly and fast."""
+    if split == "train":
+        yield from ((text, "") for text in _stated())
+        usual = set(replies.all_fixed())
+        for text in _stated():
+            for pace in PACES:
+                if text in usual or rng.random() < _PACED:
+                    yield text, pace
+    for text in _endless(rng, split):
+        yield text, (rng.choice(PACES) if rng.random() < _PACED_NUMBERS else "")
+
+
+def _make_spoken(name: str, said: Sequence[Said], seed: int) -> None:
     """Shards `name` of the agent's voice at 22.05 kHz, short silence at both ends."""
-    agent = voices.Speaker()
 
     def make(_: Random, place: int) -> tuple[Clip, Waveform]:
-        return Clip(texts[place], voices.AGENT), voices.say(texts[place], agent, REPLY_RATE)
+        text, pace = said[place]
+        speaker = voices.Speaker(speed=SPEED[pace])
+        slots: dict[str, str] = {"pace": pace} if pace else {}
+        return Clip(text, voices.AGENT, slots=slots), voices.say(text, speaker, REPLY_RATE)
 
-    make_shards(name, len(texts) // CLIPS_A_SHARD, make, seed, rate=REPLY_RATE)
+    make_shards(name, len(said) // CLIPS_A_SHARD, make, seed, rate=REPLY_RATE)
 
 
 def make_replies(count: int, split: Split, seed: int) -> None:
-    """Shards `replies-<split>`: fixed answers first, then numbers and sentences of any kind; no text twice."""
-    texts: dict[str, None] = {}  # in order, each once
-    source = _reply_texts(Random(f"{seed} replies {split}"), split)
-    while len(texts) < count * CLIPS_A_SHARD:
-        texts[next(source)] = None
-    _make_spoken(f"replies-{split}", list(texts), seed)
+    """Shards `replies-<split>`: what there is a limited number of first, then numbers and sentences; nothing twice."""
+    said: dict[Said, None] = {}  # in order, each once
+    source = _replies(Random(f"{seed} replies {split}"), split)
+    while len(said) < count * CLIPS_A_SHARD:
+        said[next(source)] = None
+    _make_spoken(f"replies-{split}", list(said), seed)
 
 
 def make_number_replies(split: Split, seed: int, limit: int) -> None:
     """Shards `replies-heard-<split>`: the answers to the numbers that callers gave; to be made when callers are."""
-    texts: dict[str, None] = {}
+    said: dict[Said, None] = {}
     for path in list_shards(SPEECH, f"callers-{split}"):
         for clip in read_index(path):
             if number := clip.slots.get("number"):
-                texts[replies.confirmation(number)] = None
-                if split_of(f"recall {number}") == "train" and len(texts) % 3:
-                    texts[replies.recollection(number)] = None
-    _make_spoken(f"replies-heard-{split}", list(texts)[: limit * CLIPS_A_SHARD], seed)
+                said[replies.confirmation(number), ""] = None
+                if split_of(f"recall {number}") == "train" and len(said) % 3:
+                    said[replies.recollection(number), ""] = None
+    _make_spoken(f"replies-heard-{split}", list(said)[: limit * CLIPS_A_SHARD], seed)

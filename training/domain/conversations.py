@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 
-from training.domain.replies import GREETING, Memory, Receptionist, Request
+from training.domain.facts import DEFAULT, Facts
+from training.domain.replies import Memory, Pace, Receptionist, Request
 
 
 @dataclass(frozen=True)
@@ -14,6 +15,7 @@ class Turn:
     reply: str
     request: Request | None = None
     source: int = -1
+    pace: Pace = ""
 
 
 _DEFAULT = {
@@ -61,6 +63,7 @@ def sample_call(
     can_answer: Callable[[str], bool],
     short: bool = False,
     script: Sequence[str | None] = (),
+    facts: Facts = DEFAULT,
 ) -> list[Turn]:
     """A call of one to six requests, six in ten greeted first; or a shorter one, more seldom greeted.
 
@@ -70,11 +73,12 @@ def sample_call(
         can_answer: whether an answer may be used; a request whose answer may not is drawn again.
         short: one to four requests, mostly one.
         script: intents of all requests, for a call of this course; none where any may come.
+        facts: of the persona that answers.
     """
     greeted = rng.random() < (_GREETED_WHEN_SHORT if short else _GREETED)
     lengths = _SHORT_LENGTHS if short else _LENGTHS
-    desk = Receptionist(GREETING if greeted else None)
-    call = [Turn(GREETING)] if greeted else []
+    desk = Receptionist(facts.greeting if greeted else None, facts)
+    call = [Turn(facts.greeting)] if greeted else []
     count = len(script) or rng.choices(list(lengths), list(lengths.values()))[0]
     done = 0
     while done < count:
@@ -85,6 +89,6 @@ def sample_call(
         if not can_answer(reply):
             desk.memory = before
             continue
-        call.append(Turn(reply, request, source))
+        call.append(Turn(reply, request, source, desk.memory.pace))
         done += 1
     return call

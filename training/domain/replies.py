@@ -1,20 +1,21 @@
 """The right answer to every request, given what was said before: the behaviour that the language model learns.
 
-Facts are those of the default persona (personas/default.yaml); a test compares them.
+Facts are a persona's (facts.py); by default those of personas/default.yaml, and a test compares them.
 """
 
 from dataclasses import dataclass
+from typing import Literal
+
+from training.domain.facts import DEFAULT, Facts
+
+Pace = Literal["", "slow", "fast"]  # how an answer is spoken
 
 SYSTEM = (
     "User will provide you with a speech instruction. Do it step by step. First, think about the instruction and "
     "respond in a interleaved manner, with 13 text token followed by 26 audio tokens. "
 )
-PERSONA = (
-    "You are Mira at Harbour Parcel. We are open Monday to Friday from nine to six, Saturday from ten to two, closed "
-    "on Sunday. Our address is twelve Quay Street. A small parcel costs four euros, a medium one seven, a large one "
-    "eleven."
-)
-GREETING = "Hello, this is Mira at Harbour Parcel. How can I help you?"
+PERSONA = DEFAULT.prompt()
+GREETING = DEFAULT.greeting
 
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday")
 DAYS = (*WEEKDAYS, "Saturday")
@@ -26,13 +27,6 @@ TIMES = tuple(
 
 _FIXED = {
     "greet": "Hello. How can I help you?",
-    "hours": "We are open Monday to Friday from nine to six, Saturday from ten to two, closed on Sunday.",
-    "hours_weekend": "On Saturday we are open from ten to two, on Sunday we are closed.",
-    "address": "Our address is twelve Quay Street.",
-    "price_small": "A small parcel costs four euros.",
-    "price_medium": "A medium parcel costs seven euros.",
-    "price_large": "A large parcel costs eleven euros.",
-    "price_all": "A small parcel costs four euros, a medium one seven, a large one eleven.",
     "parcel": "Please tell me your parcel number.",
     "book_open": "On which day, and at what time?",
     "change_open": "To which day, and what time?",
@@ -40,7 +34,6 @@ _FIXED = {
     "transfer": "I will connect you to a colleague. Please hold the line.",
     "slower": "Of course, I will speak slower.",
     "faster": "Of course, I will speak faster.",
-    "identity": "I am Mira, the automated assistant of Harbour Parcel.",
     "how": "I am fine, thank you. How can I help you?",
     "thanks": "You are welcome. Is there anything else?",
     "bye": "Thank you for calling. Goodbye.",
@@ -87,10 +80,23 @@ ANNOUNCEMENTS = (
 )
 
 
-def all_fixed() -> list[str]:
+def fixed(facts: Facts = DEFAULT) -> dict[str, str]:
+    """By intent, every answer that has no slots but the persona's facts."""
+    prices = {f"price_{size}": facts.price_of(size) for size in ("small", "medium", "large")}
+    stated = {
+        "hours": facts.hours,
+        "hours_weekend": facts.weekend,
+        "address": facts.where,
+        "price_all": facts.prices,
+        "identity": facts.identity,
+    }
+    return {**_FIXED, **stated, **prices}
+
+
+def all_fixed(facts: Facts = DEFAULT) -> list[str]:
     """Every answer without slots."""
     rest = (NOTED, AGAIN, NO_NUMBER, WHAT_ELSE, ANYTHING_ELSE, CLOSED, ANOTHER_DAY, DAY_TOO)
-    return list(dict.fromkeys([*_FIXED.values(), *rest, *ANNOUNCEMENTS]))
+    return list(dict.fromkeys([*fixed(facts).values(), *rest, *ANNOUNCEMENTS]))
 
 
 def confirmation(number: str) -> str:
@@ -113,11 +119,8 @@ def ask_time(day: str) -> str:
     return f"At what time on {day}?"
 
 
-def hours_on(day: str) -> str:
-    if day == "Sunday":
-        return CLOSED
-    hours = "from ten to two" if day == "Saturday" else "from nine to six"
-    return f"On {day} we are open {hours}."
+def hours_on(day: str, facts: Facts = DEFAULT) -> str:
+    return CLOSED if day == "Sunday" else facts.hours_on(day)
 
 
 @dataclass(frozen=True)
@@ -139,19 +142,22 @@ class Memory:
     asked: str | None = None  # "number" (is it right?), "day" or "time" (of a pick-up), "else" (anything else?)
     day: str = ""
     changing: bool = False
+    pace: Pace = ""
 
 
 class Receptionist:
-    """Answers a call's requests one after the other."""
+    """Answers a call's requests one after the other, from the facts of a persona."""
 
-    def __init__(self, greeting: str | None = GREETING) -> None:
+    def __init__(self, greeting: str | None = GREETING, facts: Facts = DEFAULT) -> None:
         self.memory = Memory(last=greeting)
+        self.facts = facts
+        self._fixed = fixed(facts)
 
     def answer(self, request: Request) -> str:
         """The answer. Raises KeyError for an unknown intent."""
         memory = self.memory
         if request.intent == "repeat":
-            return memory.last or _FIXED["noise"]
+            return memory.last or self._fixed["noise"]
         asked, memory.asked = memory.asked, None
         memory.last = self._answer(request, asked)
         return memory.last
@@ -170,16 +176,18 @@ class Receptionist:
                 if asked == "number":
                     memory.number = None
                     return AGAIN
-                return _FIXED["bye"] if asked == "else" else ANYTHING_ELSE
+                return self._fixed["bye"] if asked == "else" else ANYTHING_ELSE
             case "hours_day":
-                return hours_on(request.day)
+                return hours_on(request.day, self.facts)
             case "book" | "change" | "book_day" | "book_time":
                 return self._appointment(request, asked)
             case "book_open" | "change_open":
                 memory.asked, memory.changing = "day", request.intent == "change_open"
             case "thanks":
                 memory.asked = "else"
-        return _FIXED[request.intent]
+            case "slower" | "faster":
+                memory.pace = "slow" if request.intent == "slower" else "fast"
+        return self._fixed[request.intent]
 
     def _appointment(self, request: Request, asked: str | None) -> str:
         memory = self.memory

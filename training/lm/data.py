@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from services.lm.prompt import ChatTemplate
-from training.domain.callers import READING, request_of
+from training.domain.callers import READING, Said, request_of
 from training.domain.conversations import Turn, sample_call
-from training.domain.replies import ANNOUNCEMENTS, PERSONA, SYSTEM, Request
+from training.domain.facts import DEFAULT, Facts, Pool, training_pool
+from training.domain.replies import ANNOUNCEMENTS, SYSTEM, Receptionist, Request
 from training.tokenizer.encode import Utterance
 
 TRANSCRIPTION = "transcription\n"  # in place of "streaming_transcription\n": the caller's words instead of an answer
@@ -34,14 +35,33 @@ class Mix:
 
 
 # First many callers with little of the agent's speech around them, then calls as they are.
-UNDERSTANDING = Mix({"call": 0.66, "transcribe": 0.28, "say": 0.06}, 0.55, 0.4, 0.9, 0.6, True)
-CONVERSATION = Mix({"call": 0.62, "recall": 0.2, "transcribe": 0.1, "say": 0.08}, 0.08, 1.0, 0.6, 0.25, False)
+# A question that is written instead of spoken costs little and teaches where in the prompt an answer stands.
+UNDERSTANDING = Mix({"call": 0.5, "written": 0.26, "transcribe": 0.18, "say": 0.06}, 0.55, 0.4, 0.9, 0.6, True)
+CONVERSATION = Mix(
+    {"call": 0.52, "recall": 0.16, "written": 0.14, "transcribe": 0.08, "say": 0.1}, 0.08, 1.0, 0.5, 0.2, False
+)
+_DEFAULT_PERSONA, _OTHER_WORDING = 0.2, 0.5
+_BATCHES_A_PERSONA = 3
+_FACTUAL = 0.7  # share of written questions that ask for a fact
+_FACTS_ASKED = (
+    "hours", "hours_day", "hours_day", "hours_day", "hours_weekend", "address", "address", "price_small",
+    "price_medium", "price_large", "price_all", "identity", "identity",
+)  # fmt: skip
 _RECALLS = (
     ("number", "recall"),
     ("number", None, "recall"),
     ("number", "yes", None, "recall"),
     ("number", "yes", "recall"),
 )
+_NOT_ALONE = {
+    READING,
+    "noise",
+    "yes",
+    "no",
+    "recall",
+    "repeat",
+    "book_time",
+}  # written, they mean nothing by themselves
 _UNUSUAL_NUMBERS = 0.4  # share drawn from those that have not four digits, which are the most common
 _NOISY_CODES, _NEIGHBOUR_RATE, _RANDOM_RATE = 0.6, 0.08, 0.02
 _ANNOUNCED = 0.06
@@ -72,6 +92,11 @@ class LossWeights:
     transcript: float = 1.0
 
 
+def prefix_ids(template: ChatTemplate, prompt: str) -> list[int]:
+    """What every call of a persona begins with."""
+    return [*template.prefix, *template.system(SYSTEM + prompt)]
+
+
 class Writer:
     """Builds a row part by part with the serving code's own template."""
 
@@ -100,10 +125,22 @@ class Writer:
         self._add(self.template.speech(codes))
         self._add(self.template.end_of_speech())
 
+    def user_text(self, words: str) -> None:
+        self._add(self.template.user_text(words))
+
     def transcript(self, words: str) -> None:
         self._add([self.template.vocabulary.assistant, *self.template.text.encode(TRANSCRIPTION)])
         self._add(self.template.text.encode(f" {words}"), self.weights.transcript)
         self._learn(self.template.end, self.weights.transcript)
+
+    def answer_text(self, text: str, codes: Sequence[int]) -> None:
+        """An answer as far as its text goes, as if it were interrupted then; of its speech only what comes between."""
+        self._add(self.template.assistant_head())
+        ids = self.template.answer(text, codes)
+        speech = [self.template.vocabulary.is_speech(token) for token in ids]
+        last = len(ids) - speech[::-1].index(False)
+        for token, spoken in zip(ids[:last], speech, strict=False):
+            self._add([token], self.weights.speech if spoken else self.weights.text)
 
     def answer(self, text: str, codes: Sequence[int] | None, free: bool, cut: float = 1.0) -> None:
         """An assistant turn. Text is learnt when `free`; without codes only its first block; `cut` ends it early.
@@ -129,10 +166,11 @@ class Calls:
         self,
         template: ChatTemplate,
         callers: Sequence[Utterance],
-        replies: dict[str, Codes],
+        replies: dict[Said, Codes],
         neighbours: npt.NDArray[np.int64],
         seed: int,
         weights: LossWeights | None = None,
+        pool: Pool | None = None,
     ) -> None:
         self.template = template
         self.callers = callers
@@ -150,11 +188,16 @@ class Calls:
         ]
         self._readable = [i for i, utterance in enumerate(callers) if utterance.clip.text]
         self._pure_reading = self._by_intent[READING]
-        self._sayable = sorted(replies)
-        self._announcements = [text for text in ANNOUNCEMENTS if text in replies]
+        self._sayable = sorted(text for text, pace in replies if not pace)
+        self._announcements = [text for text in ANNOUNCEMENTS if (text, "") in replies]
+        self._pool = pool or training_pool()
 
-    def prefix(self) -> list[int]:
-        return [*self.template.prefix, *self.template.system(SYSTEM + PERSONA)]
+    def persona(self) -> tuple[Facts, list[int]]:
+        """A persona, and the ids that its calls begin with."""
+        rng = self._rng
+        facts = DEFAULT if rng.random() < _DEFAULT_PERSONA else self._pool.facts(rng)
+        prompt = facts.said_otherwise(rng) if rng.random() < _OTHER_WORDING else facts.prompt()
+        return facts, prefix_ids(self.template, prompt)
 
     def draw(self, intent: str, rng: Random) -> tuple[int, Request]:
         pool = self._by_intent[intent]
@@ -163,7 +206,8 @@ class Calls:
         source = rng.choice(pool)
         return source, request_of(self.callers[source].clip)
 
-    def row(self) -> Row:
+    def row(self, facts: Facts) -> Row:
+        """One row of a call that is answered from `facts`."""
         kind = self._rng.choices(list(self.mix.kinds), list(self.mix.kinds.values()))[0]
         writer = Writer(self.template, self.weights)
         if self._rng.random() < _GAP:
@@ -172,13 +216,29 @@ class Calls:
             self._say(writer)
         elif kind == "transcribe":
             self._transcribe(writer)
+        elif kind == "written":
+            self._written(writer, facts)
         else:
-            self._call(writer, self._rng.choice(_RECALLS) if kind == "recall" else ())
+            self._call(writer, self._rng.choice(_RECALLS) if kind == "recall" else (), facts)
         return writer.row
+
+    def _written(self, writer: Writer, facts: Facts) -> None:
+        """Some questions in writing, with the text of their answers."""
+        rng = self._rng
+        for _ in range(rng.choice([1, 2, 3])):
+            factual = rng.random() < _FACTUAL
+            intent = rng.choice(_FACTS_ASKED if factual else [i for i in self._by_intent if i not in _NOT_ALONE])
+            source, request = self.draw(intent, rng)
+            text = Receptionist(None, facts).answer(request)
+            codes = self.replies.get((text, ""))
+            if codes is None and len(self.template.text.encode(text)) > self.template.text_block:
+                continue  # where its second block of text stands, only its speech would tell
+            writer.user_text(self.callers[source].clip.text)
+            writer.answer_text(text, [] if codes is None else codes.tolist())
 
     def _say(self, writer: Writer) -> None:
         text = self._rng.choice(self._announcements) if self._rng.random() < 0.15 else self._rng.choice(self._sayable)
-        writer.answer(text, self.replies[text].tolist(), free=False)
+        writer.answer(text, self.replies[text, ""].tolist(), free=False)
 
     def _transcribe(self, writer: Writer) -> None:
         pure = self._pure_reading and self._rng.random() < 0.75
@@ -187,15 +247,15 @@ class Calls:
         writer.user(self.view(source), words)
         writer.transcript(words)
 
-    def _call(self, writer: Writer, script: Sequence[str | None]) -> None:
+    def _call(self, writer: Writer, script: Sequence[str | None], facts: Facts) -> None:
         rng = self._rng
-        turns = sample_call(self.draw, rng, lambda reply: True, self.mix.short, script)
+        turns = sample_call(self.draw, rng, lambda reply: True, self.mix.short, script, facts)
         for i, turn in enumerate(turns):
             if len(writer.row.ids) > LONGEST - 150 and i:
                 return
             if i and rng.random() < _ANNOUNCED:
                 text = rng.choice(self._announcements)
-                writer.answer(text, self.replies[text].tolist(), free=False)
+                writer.answer(text, self.replies[text, ""].tolist(), free=False)
             if not self._turn(writer, turn, last=i == len(turns) - 1):
                 return
 
@@ -206,7 +266,7 @@ class Calls:
             if rng.random() < _GAP / 3:
                 writer.gap(rng.randrange(_LONGEST_GAP // 3))
             writer.user(self.view(turn.source), self.callers[turn.source].clip.text)
-        codes = self.replies.get(turn.reply)
+        codes = self.replies.get((turn.reply, turn.pace))
         silent = last and turn.request is not None and rng.random() < self._silent_share(turn.request)
         if codes is None or silent:
             writer.answer(turn.reply, None, free=True)
@@ -235,7 +295,8 @@ class Calls:
 
 @dataclass
 class Batch:
-    tokens: Tensor
+    prefix: Tensor  # (prefix) ids that all rows begin with
+    tokens: Tensor  # (rows, time)
     positions: Tensor
     targets: Tensor  # (learnt)
     weights: Tensor  # (learnt)
@@ -246,7 +307,7 @@ class Batch:
     word_lengths: Tensor
 
 
-def collate(rows: Sequence[Row], prefix: int, padding: int) -> Batch:
+def collate(rows: Sequence[Row], prefix: Sequence[int], padding: int) -> Batch:
     """Rows as tensors, padded at the end. Positions start after the prefix."""
     time = max(len(row.ids) for row in rows)
     tokens = torch.full((len(rows), time), padding)
@@ -259,7 +320,7 @@ def collate(rows: Sequence[Row], prefix: int, padding: int) -> Batch:
         tokens[i, :n] = torch.tensor(row.ids)
         targets[i, :n] = torch.tensor(row.targets)
         weights[i, :n] = torch.tensor(row.weights)
-        steps[i, 0] = prefix
+        steps[i, 0] = len(prefix)
         for at, skipped in row.jumps:
             steps[i, min(at, time - 1)] += skipped
         # A text can only be aligned to at least as many frames as it has tokens.
@@ -270,6 +331,7 @@ def collate(rows: Sequence[Row], prefix: int, padding: int) -> Batch:
         spans[i, :count] = torch.arange(start, start + count)
     wanted = weights > 0
     return Batch(
+        prefix=torch.tensor(prefix),
         tokens=tokens,
         positions=steps.cumsum(1),
         targets=targets[wanted],
@@ -282,18 +344,28 @@ def collate(rows: Sequence[Row], prefix: int, padding: int) -> Batch:
     )
 
 
-def batches(calls: Calls, tokens: int, prefix: int, padding: int, pool: int = 24) -> Iterator[Batch]:
-    """Endless batches of about `tokens` ids, rows of like length together."""
+def batches(calls: Calls, tokens: int, padding: int, personas: int = 8) -> Iterator[Batch]:
+    """Endless batches of about `tokens` ids: rows of like length of one persona, whose prompt is computed once."""
     rng = np.random.default_rng(len(calls.callers))
     while True:
-        rows: list[Row] = []
-        while sum(len(row.ids) for row in rows) < tokens * pool:
-            rows.append(calls.row())
-        rows.sort(key=lambda row: len(row.ids))
-        groups: list[list[Row]] = [[]]
-        for row in rows:
-            if groups[-1] and len(row.ids) * (len(groups[-1]) + 1) > tokens:
-                groups.append([])
-            groups[-1].append(row)
+        groups: list[tuple[list[int], list[Row]]] = []
+        for _ in range(personas):
+            facts, prefix = calls.persona()
+            rows: list[Row] = []
+            while sum(len(row.ids) for row in rows) < tokens * _BATCHES_A_PERSONA:
+                row = calls.row(facts)
+                if any(row.weights):
+                    rows.append(row)
+            rows.sort(key=lambda row: len(row.ids))
+            groups += [(prefix, group) for group in _of_like_length(rows, tokens)]
         for i in rng.permutation(len(groups)):
-            yield collate(groups[i], prefix, padding)
+            yield collate(groups[i][1], groups[i][0], padding)
+
+
+def _of_like_length(rows: Sequence[Row], tokens: int) -> list[list[Row]]:
+    groups: list[list[Row]] = [[]]
+    for row in rows:
+        if groups[-1] and len(row.ids) * (len(groups[-1]) + 1) > tokens:
+            groups.append([])
+        groups[-1].append(row)
+    return groups

@@ -16,10 +16,11 @@ from services.lm.prompt import ChatTemplate
 from services.tokenizer import weights as tokenizer_weights
 from training import corpus, voices
 from training.domain.callers import request_of
+from training.domain.facts import DEFAULT, Facts, random_facts
 from training.domain.numbers import LONGEST, SHORTEST
-from training.domain.replies import DAYS, GREETING, PERSONA, SYSTEM, Receptionist
+from training.domain.replies import DAYS, GREETING, Receptionist
 from training.judge import normalise, word_error_rate
-from training.lm.data import Codes
+from training.lm.data import Codes, prefix_ids
 from training.lm.train import LM, load_speech
 from training.paths import SPEECH_RATE
 from training.questions import UNSEEN, by_hand, make_question
@@ -39,7 +40,7 @@ class Speaker:
     def __init__(self, folder: Path = LM) -> None:
         self.template = ChatTemplate.load(folder)
         self._checkpoint = lm_weights.load(folder)
-        self.opening = [*self.template.prefix, *self.template.system(SYSTEM + PERSONA)]
+        self.opening = prefix_ids(self.template, DEFAULT.prompt())
 
     def ask(self, codes: Sequence[int]) -> list[int]:
         """A user turn of speech and the head of its answer."""
@@ -140,6 +141,40 @@ def understanding(speaker: Speaker, callers: Sequence[Utterance], view: int) -> 
     return scores
 
 
+FACTUAL = (
+    "hours", "hours_day", "hours_weekend", "address", "price_small", "price_medium", "price_large", "price_all",
+    "identity",
+)  # fmt: skip
+
+
+def grounded(speaker: Speaker, callers: Sequence[Utterance], view: int, personas: int, seed: int) -> dict[str, Score]:
+    """Questions about facts to personas never seen, half of their prompts in another wording: is the answer exact?
+
+    Word for word, so a wrong fact and a wrong kind of answer both count.
+    """
+    rng = Random(seed)
+    by_intent: dict[str, list[Utterance]] = defaultdict(list)
+    for utterance in callers:
+        by_intent[utterance.clip.intent].append(utterance)
+    asked: list[tuple[Facts, Utterance]] = []
+    calls: list[list[int]] = []
+    for number in range(personas):
+        facts = random_facts("test", rng)
+        opening = prefix_ids(speaker.template, facts.said_otherwise(rng) if number % 2 else facts.prompt())
+        for intent in FACTUAL:
+            utterance = rng.choice(by_intent[intent])
+            asked.append((facts, utterance))
+            calls.append([*opening, *speaker.ask(utterance.views[view].tolist())])
+    scores: dict[str, Score] = defaultdict(Score)
+    for (facts, utterance), ids in zip(asked, speaker.answer(calls), strict=True):
+        intent, said = utterance.clip.intent, speaker.text(ids)
+        wanted = Receptionist(None, facts).answer(request_of(utterance.clip))
+        line = f"[{facts.prompt()}] {utterance.clip.text!r} -> {said!r}"
+        scores["exact"].add(said == wanted, line)
+        scores[f"exact, {intent}"].add(said == wanted, line)
+    return scores
+
+
 def unseen_by_hand(speaker: Speaker, each: int, seed: int) -> Score:
     """Questions written apart from the patterns, in training voices: does the answer's text have what is needed?"""
     tokenizer = tokenizer_weights.load(TOKENIZER)
@@ -225,8 +260,15 @@ def evaluate(folder: Path = LM, limit: int = 1500, failures: int = 8) -> None:
     apart = unseen_by_hand(speaker, 6, 5)
     print(f"\nwordings written by hand: {apart}")
     _show(apart, failures * 2)
+    for view, name in ((0, "clean"), (1, "degraded")):
+        facts = grounded(speaker, callers, view, 40, 7)
+        print(f"\nfacts of 40 personas never seen, {name} line, held-out sentences")
+        for group in sorted(facts):
+            print(f"  {group:24} {facts[group]}")
+        if view == 0:
+            _show(facts["exact"], failures)
     print("\nrecall over three turns, own answers as history")
-    for group, score in recall(speaker, callers, replies[GREETING], 120, 3).items():
+    for group, score in recall(speaker, callers, replies[GREETING, ""], 120, 3).items():
         print(f"  {group:24} {score}")
     errors, digits = agreement(speaker, callers, 120)
     print(f"\nspeech against own text, 120 answers, tokenizer's recogniser: WER {errors:.1%}; digits equal {digits}")

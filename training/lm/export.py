@@ -21,12 +21,16 @@ def interleaved_rows(head_dim: int) -> Tensor:
     return torch.cat([pairs, torch.arange(2 * quarter, head_dim)])
 
 
+def trained_rows(config: LMConfig) -> Tensor:
+    """Rows of query, key and value as trained, in the order in which they are exported."""
+    order = interleaved_rows(config.head_dim)
+    turned = torch.cat([head * config.head_dim + order for head in range(config.heads + config.groups)])
+    return torch.cat([turned, torch.arange(len(turned), (config.heads + 2 * config.groups) * config.head_dim)])
+
+
 def released_state(model: LanguageModel) -> dict[str, Tensor]:
     """Tensors under ChatGLM's names. The CTC head stays out."""
-    c = model.config
-    order = interleaved_rows(c.head_dim)
-    turned = torch.cat([head * c.head_dim + order for head in range(c.heads + c.groups)])
-    rows = torch.cat([turned, torch.arange(len(turned), (c.heads + 2 * c.groups) * c.head_dim)])
+    rows = trained_rows(model.config)
     state = {
         "transformer.embedding.word_embeddings.weight": model.embedding.weight,
         "transformer.encoder.final_layernorm.weight": model.norm.weight,

@@ -14,8 +14,11 @@ from tqdm import tqdm
 from services.tokenizer import weights as tokenizer_weights
 from training import corpus
 from training.domain import replies as domain_replies
+from training.domain.callers import Said, pace_of
+from training.domain.facts import training_pool
 from training.domain.wordings import PATTERNS, wordings
 from training.lm import bpe, data
+from training.lm.earlier import start_from
 from training.lm.export import export, load_template
 from training.lm.model import LanguageModel, LMConfig
 from training.paths import CACHE, PLOTS, WEIGHTS
@@ -26,7 +29,7 @@ from training.tokenizer.export import TOKENIZER
 CHECKPOINT = CACHE / "lm" / "checkpoint.pt"
 LM = WEIGHTS / "lm"
 
-_RANKS = 1400
+_RANKS = 1800
 _TOKENS_A_BATCH = 2200
 _LEARNING_RATE = 1.5e-3
 _CTC, _CTC_LATE = 0.8, 0.25
@@ -40,7 +43,12 @@ _NEIGHBOURS = 4
 
 def vocabulary_texts(rng: Random) -> list[str]:
     """Text that the byte-pair vocabulary is learnt from: prompts, answers, requests, and some general English."""
-    texts = [domain_replies.SYSTEM + domain_replies.PERSONA] * 300
+    texts = [domain_replies.SYSTEM + domain_replies.PERSONA] * 100
+    pool = training_pool()
+    for _ in range(400):
+        facts = pool.facts(rng)
+        texts += [domain_replies.SYSTEM + facts.prompt(), facts.said_otherwise(rng), facts.greeting, facts.identity]
+        texts += [facts.where, facts.prices, facts.hours, facts.hours_on(rng.choice(domain_replies.DAYS))]
     texts += domain_replies.all_fixed() * 40
     texts += ["streaming_transcription\n", data.TRANSCRIPTION] * 300
     for digit in corpus.DIGITS:
@@ -65,13 +73,15 @@ def prepare_vocabulary(folder: Path, codes: int, seed: int) -> None:
 
 def load_speech(
     split: str, callers: tuple[str, ...], folder: Path = TOKENS
-) -> tuple[list[Utterance], dict[str, npt.NDArray[np.int16]]]:
-    """Callers' recordings of the named shards, and the agent's answers by their text."""
+) -> tuple[list[Utterance], dict[Said, npt.NDArray[np.int16]]]:
+    """Callers' recordings of the named shards, and the agent's answers by their text and pace."""
     paths = [path for name in callers for path in sorted(folder.glob(f"{name}-*.json"))]
     heard = [utterance for path in paths for utterance in read_utterances(path)]
-    spoken: dict[str, npt.NDArray[np.int16]] = {}
+    spoken: dict[Said, npt.NDArray[np.int16]] = {}
     for path in sorted(folder.glob(f"replies*-{split}-*.json")):
-        spoken |= {utterance.clip.text: utterance.views[0] for utterance in read_utterances(path)}
+        spoken |= {
+            (utterance.clip.text, pace_of(utterance.clip)): utterance.views[0] for utterance in read_utterances(path)
+        }
     return heard, spoken
 
 
@@ -81,13 +91,11 @@ def nearest_codes(codebook: Tensor, count: int = _NEIGHBOURS) -> npt.NDArray[np.
     return near.numpy()
 
 
-def loss_of(
-    model: LanguageModel, prefix: Tensor, batch: data.Batch, ctc_weight: float, speech: int
-) -> tuple[Tensor, dict[str, float]]:
+def loss_of(model: LanguageModel, batch: data.Batch, ctc_weight: float, speech: int) -> tuple[Tensor, dict[str, float]]:
     """The loss of a batch, and its parts; ids from `speech` on are speech tokens."""
     with torch.autocast("cpu", torch.bfloat16):
         heard = batch.heard if len(batch.heard) else None
-        logits, ctc = model(prefix, batch.tokens, batch.positions, batch.wanted, heard)
+        logits, ctc = model(batch.prefix, batch.tokens, batch.positions, batch.wanted, heard)
     each = F.cross_entropy(logits.float(), batch.targets, reduction="none")
     loss = (each * batch.weights).sum() / batch.weights.sum()
     parts = {}
@@ -113,11 +121,22 @@ def _optimizer(model: LanguageModel) -> torch.optim.Optimizer:
     return torch.optim.AdamW(groups, lr=_LEARNING_RATE, betas=(0.9, 0.98), fused=True)
 
 
-def train(minutes: float, seed: int = 1, threads: int = 1, checkpoint: Path = CHECKPOINT, folder: Path = LM) -> None:
-    """Trains for `minutes` in all, resuming `checkpoint`; the model so far is exported every few minutes."""
+def train(
+    minutes: float,
+    seed: int = 1,
+    threads: int = 1,
+    checkpoint: Path = CHECKPOINT,
+    folder: Path = LM,
+    begin_with: Path | None = None,
+) -> None:
+    """Trains for `minutes` in all, resuming `checkpoint`; the model so far is exported every few minutes.
+
+    `begin_with` names an earlier version's directory, whose weights a new run begins with; its vocabulary may differ.
+    """
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
     codebook = tokenizer_weights.load(TOKENIZER).encoder.codebook.weight
+    folder.mkdir(parents=True, exist_ok=True)
     prepare_vocabulary(folder, len(codebook), seed)
     template = load_template(folder)
     vocabulary = template.vocabulary
@@ -128,6 +147,8 @@ def train(minutes: float, seed: int = 1, threads: int = 1, checkpoint: Path = CH
     config = LMConfig(vocabulary=-(-vocabulary.size // 64) * 64, ctc_classes=texts + 1)
     model = LanguageModel(config)
     model.start_speech_from(codebook, vocabulary.speech_offset, seed)
+    if begin_with is not None:
+        start_from(model, template, begin_with)
     optimizer = _optimizer(model)
     history, step, done = History("Language model"), 0, 0.0
     if checkpoint.exists():
@@ -140,14 +161,11 @@ def train(minutes: float, seed: int = 1, threads: int = 1, checkpoint: Path = CH
     budget = Budget(minutes, done)
     near = nearest_codes(codebook)
     calls = data.Calls(template, callers, replies, near, seed + step)
-    prefix = torch.tensor(calls.prefix())
-    source = data.batches(calls, _TOKENS_A_BATCH, len(prefix), template.end)
+    source = data.batches(calls, _TOKENS_A_BATCH, template.end)
     files = len(list(TOKENS.iterdir()))
     size = sum(p.numel() for name, p in model.named_parameters() if not name.startswith("ctc"))
     saved = budget.done
-    print(
-        f"{len(callers)} callers, {len(replies)} answers, prompt of {len(prefix)} tokens, {size / 1e6:.2f} M parameters"
-    )
+    print(f"{len(callers)} callers, {len(replies)} answers, {size / 1e6:.2f} M parameters")
 
     def save() -> None:
         state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "history": history.rows}
@@ -163,7 +181,7 @@ def train(minutes: float, seed: int = 1, threads: int = 1, checkpoint: Path = CH
         calls.mix = data.UNDERSTANDING if budget.fraction < _UNDERSTANDING else data.CONVERSATION
         batch = next(source)
         ctc_weight = _CTC if budget.fraction < _LATE else _CTC_LATE
-        loss, parts = loss_of(model, prefix, batch, ctc_weight, vocabulary.speech_offset)
+        loss, parts = loss_of(model, batch, ctc_weight, vocabulary.speech_offset)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -184,6 +202,6 @@ def train(minutes: float, seed: int = 1, threads: int = 1, checkpoint: Path = CH
                 files = len(list(TOKENS.iterdir()))
                 callers, replies = load_speech("train", ("callers-train", "reading-train"))
                 calls = data.Calls(template, callers, replies, near, seed + step)
-                source = data.batches(calls, _TOKENS_A_BATCH, len(prefix), template.end)
+                source = data.batches(calls, _TOKENS_A_BATCH, template.end)
     save()
     bar.close()

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -7,11 +8,14 @@ import torch
 
 from services.lm import weights
 from services.lm.prompt import ChatTemplate
+from training.domain.callers import Said
+from training.domain.facts import DEFAULT
 from training.domain.numbers import random_number
 from training.domain.replies import all_fixed
 from training.domain.requests import INTENTS, make_request
 from training.lm import bpe
-from training.lm.data import Calls, LossWeights, Row, Writer, batches, collate
+from training.lm.data import Calls, Codes, LossWeights, Mix, Row, Writer, batches, collate
+from training.lm.earlier import start_from
 from training.lm.export import export, interleaved_rows, load_template
 from training.lm.model import LanguageModel, LMConfig
 from training.lm.train import nearest_codes
@@ -118,7 +122,8 @@ def test_an_answer_cut_off_has_no_end(template: ChatTemplate) -> None:
 
 def test_collate_keeps_positions_lengths_and_alignable_speech() -> None:
     row = Row([1, 2, 3, 4], [2, 3, 4, 9], [0, 0, 1, 2], [(2, 10)], [(0, 2, [7]), (2, 1, [7, 8])])
-    batch = collate([row, Row([5], [0], [0.0], [], [])], prefix=6, padding=0)
+    batch = collate([row, Row([5], [0], [0.0], [], [])], prefix=[1] * 6, padding=0)
+    assert batch.prefix.tolist() == [1] * 6
     assert batch.positions[0].tolist() == [6, 7, 18, 19]
     assert batch.tokens[1].tolist() == [5, 0, 0, 0]
     assert batch.targets.tolist() == [4, 9]
@@ -139,11 +144,54 @@ def _callers(rng: Random) -> list[Utterance]:
     return out
 
 
+def test_answers_are_those_of_the_persona_in_the_prompt(template: ChatTemplate) -> None:
+    rng = Random(1)
+    calls = Calls(template, _callers(rng), {}, nearest_codes(torch.randn(CODES, 8)), 1)
+    facts, prefix = next(found for found in iter(calls.persona, None) if found[0] != DEFAULT)
+    assert facts.company in template.text.decode(token for token in prefix if template.text.knows(token))
+    calls.mix = Mix({"written": 1.0}, 0, 0, 0, 0, True)
+    calls.replies = {(text, ""): np.zeros(9, np.int16) for who in (facts, DEFAULT) for text in all_fixed(who)}
+    rows = [template.text.decode(t for t in calls.row(facts).ids if template.text.knows(t)) for _ in range(200)]
+    assert any(facts.where in row for row in rows)
+    assert not any(DEFAULT.where in row for row in rows)
+
+
+def test_an_answer_in_writing_has_all_its_text_and_no_end(template: ChatTemplate) -> None:
+    writer = Writer(template, LossWeights())
+    text = TEXTS[0] * 3
+    writer.answer_text(text, list(range(30)))
+    ids = writer.row.ids[len(template.assistant_head()) :]
+    assert template.text.decode(token for token in ids if template.text.knows(token)) == text
+    assert template.text.knows(ids[-1])
+    assert template.end not in writer.row.targets
+
+
+def test_a_new_vocabulary_goes_on_with_earlier_weights(model: LanguageModel, folder: Path, tmp_path: Path) -> None:
+    export(model, folder)
+    bpe.write_tokenizer(tmp_path, bpe.train_ranks([*TEXTS, "another vocabulary altogether"] * 3, 320), CODES)
+    template = load_template(tmp_path)
+    later = LanguageModel(replace(model.config, vocabulary=448))
+    start_from(later, template, folder)
+    export(later, tmp_path)
+    earlier = ChatTemplate.load(folder)
+    ids = [
+        [*earlier.speech([3, 5]), earlier.vocabulary.assistant],
+        [*template.speech([3, 5]), template.vocabulary.assistant],
+    ]
+    with torch.no_grad():
+        before = weights.load(folder).model(torch.tensor([ids[0]])).logits[0]
+        after = weights.load(tmp_path).model(torch.tensor([ids[1]])).logits[0]
+    codes = [earlier.speech(range(CODES)), template.speech(range(CODES))]
+    torch.testing.assert_close(before[:, codes[0]], after[:, codes[1]], atol=1e-4, rtol=1e-4)
+
+
 def test_batches_keep_to_their_budget_and_learn_only_answers(template: ChatTemplate) -> None:
     rng = Random(1)
-    replies = {text: np.array([rng.randrange(CODES) for _ in range(20)], np.int16) for text in all_fixed()}
+    replies: dict[Said, Codes] = {
+        (text, ""): np.array([rng.randrange(CODES) for _ in range(20)], np.int16) for text in all_fixed()
+    }
     calls = Calls(template, _callers(rng), replies, nearest_codes(torch.randn(CODES, 8)), 1)
-    source = batches(calls, 1500, 10, template.end, pool=2)
+    source = batches(calls, 1500, template.end, personas=2)
     for _ in range(4):
         batch = next(source)
         assert batch.tokens.numel() <= 1500 or len(batch.tokens) == 1
