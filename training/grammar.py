@@ -3,8 +3,11 @@
 Brackets nest. An empty alternative leaves the words out. `{slot}` is left for the caller of this module to fill.
 """
 
+import functools
+import re
 from collections.abc import Iterator
 from itertools import product
+from math import prod
 from random import Random
 
 
@@ -46,6 +49,27 @@ def expand(pattern: str, rng: Random) -> str:
     """One of the pattern's sentences. Raises ValueError for unmatched brackets."""
     parts = [piece if isinstance(piece, str) else expand(rng.choice(piece), rng) for piece in _split(pattern)]
     return _tidy("".join(parts))
+
+
+def count(pattern: str) -> int:
+    """How many sentences the pattern stands for, those that are equal counted apart. Raises like `expand`."""
+    return prod(sum(count(option) for option in piece) for piece in _split(pattern) if not isinstance(piece, str))
+
+
+def makes(pattern: str, sentence: str) -> bool:
+    """Whether a sentence, slots still open, is one of the pattern's; white space does not count."""
+    return re.fullmatch(_expression(pattern), "".join(sentence.split())) is not None
+
+
+@functools.cache
+def _expression(pattern: str) -> str:
+    parts = []
+    for piece in _split(pattern):
+        if isinstance(piece, str):
+            parts.append(re.escape("".join(piece.split())))
+        else:
+            parts.append("(?:" + "|".join(_expression(option) for option in piece) + ")")
+    return "".join(parts)
 
 
 def every(pattern: str) -> Iterator[str]:

@@ -13,10 +13,9 @@ from training import corpus, voices
 from training.domain.numbers import random_number
 from training.domain.replies import DAYS, TIMES, Request
 from training.domain.requests import make_request, spoken_time
-from training.domain.wordings import PATTERNS
-from training.grammar import every
 from training.judge import contains_in_order
 from training.paths import SPEECH_RATE
+from training.unseen import UNSEEN
 
 Waveform = npt.NDArray[np.float32]
 
@@ -27,69 +26,6 @@ ROWS = {
     "change_open": 10, "cancel": 10, "transfer": 11, "slower": 12, "faster": 12, "identity": 13, "how": 14,
     "thanks": 14, "bye": 15, "style": 16, "language": 16, "other": 17,
 }  # fmt: skip
-
-# Written by hand, apart from the patterns; a test asserts that no pattern makes them.
-UNSEEN: dict[str, tuple[str, ...]] = {
-    "greet": (
-        "hello hello anybody on the line",
-        "good morning i hope i am in the right place",
-        "hey so can you help me out",
-    ),
-    "hours": (
-        "from when until when can people visit you",
-        "i would love to know when you are open during the week",
-        "what are the times when your shop is open",
-    ),
-    "hours_day": (
-        "how late can i come by on {day}",
-        "would you happen to be open {day}",
-        "so if i come on {day} until when will you be there",
-    ),
-    "address": (
-        "what address should i put into my navigation system",
-        "in which street can i find your shop",
-        "where is your company located exactly",
-    ),
-    "price_small": ("what would i pay for sending a small parcel", "a small parcel how much is that with you"),
-    "price_medium": ("what would i pay for sending a medium parcel", "tell me what a medium sized parcel will cost me"),
-    "price_large": ("what would i pay for sending a large parcel", "i have got a really big parcel what is the cost"),
-    "price_all": ("what do you charge people for parcels", "i want to post a parcel what will that cost me"),
-    "number": (
-        "the parcel i am looking for has the number {number}",
-        "so my parcel has number {number}",
-        "on the label it says {number}",
-        "here it comes {number}",
-    ),
-    "parcel": (
-        "i wonder where my parcel might be",
-        "nobody has brought me my parcel so far",
-        "any news about my parcel",
-    ),
-    "book": (
-        "could someone fetch my parcel {day} at {time}",
-        "i would need the driver {day} at {time}",
-        "let us do the pick up {day} at {time}",
-    ),
-    "change": ("could you rather do my pick up {day} at {time}", "i want my pick up moved to {day} at {time}"),
-    "cancel": ("my pick up is not needed cancel it", "i would rather cancel the pick up"),
-    "transfer": (
-        "i would rather speak with one of your people",
-        "is it possible to talk with a real human being",
-        "please get somebody real on the phone",
-    ),
-    "identity": ("could you tell me who i am speaking with", "you sound like a machine are you one"),
-    "how": ("and how are you doing on this fine day", "tell me how are you"),
-    "thanks": ("thank you that was really helpful", "oh that is so nice thanks"),
-    "bye": ("okay that is everything bye now", "well then goodbye and thanks a lot"),
-    "slower": ("please talk to me a little bit slower",),
-    "language": ("could we maybe speak spanish",),
-    "other": (
-        "can you tell me how to cook spaghetti",
-        "who is going to win the world cup",
-        "i need somebody to repair my washing machine",
-        "what is the best film of all time",
-    ),
-}
 
 _NEEDED: dict[str, tuple[str, ...]] = {
     "greet": ("help",),
@@ -205,10 +141,6 @@ def render(question: Question, voice_seed: int) -> Waveform:
     wave = voices.say(corpus.written(question.text), speaker, SPEECH_RATE)
     rest = np.zeros(SPEECH_RATE // 5, np.float32)
     return np.concatenate([rest, wave, rest])
-
-
-def all_pattern_wordings() -> set[str]:
-    return {text for patterns in PATTERNS.values() for pattern in patterns for text in every(pattern)}
 
 
 def write_questions(folder: Path, n: int, seed: int) -> None:

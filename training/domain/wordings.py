@@ -8,7 +8,8 @@ one or two words ("yes", "opening hours") are common property and always for tra
 import functools
 from random import Random
 
-from training.grammar import every
+from training.domain.paraphrases import PARAPHRASES
+from training.grammar import count, every, expand
 from training.splits import Split, split_of
 
 _WANT = "[i want to|i would like to|i'd like to|i need to|can i|could i|may i]"
@@ -36,7 +37,7 @@ def _price(size: str) -> list[str]:
     ]
 
 
-PATTERNS: dict[str, list[str]] = {
+_PLAIN: dict[str, list[str]] = {
     "greet": [
         "[hello|hi|hey|good morning|good afternoon|good evening|good day]",
         "[hello|hi|hey] [there|again|mira|harbour parcel|to you|everyone]",
@@ -400,6 +401,8 @@ PATTERNS: dict[str, list[str]] = {
     ],
 }
 
+PATTERNS = {intent: [*patterns, *PARAPHRASES.get(intent, [])] for intent, patterns in _PLAIN.items()}
+
 _ALWAYS_TRAINED_WORDS = 2
 
 
@@ -410,6 +413,10 @@ def wording_split(wording: str) -> Split:
     return split_of(f"wording {wording}")
 
 
+_LISTED = 2_000  # patterns of more sentences are drawn from without listing them
+_TRIES = 400
+
+
 @functools.cache
 def wordings(intent: str, pattern: int, split: Split) -> tuple[str, ...]:
     """All wordings of one pattern in one split."""
@@ -418,7 +425,8 @@ def wordings(intent: str, pattern: int, split: Split) -> tuple[str, ...]:
 
 @functools.cache
 def _patterns_with(intent: str, split: Split) -> tuple[int, ...]:
-    return tuple(i for i in range(len(PATTERNS[intent])) if wordings(intent, i, split))
+    patterns = enumerate(PATTERNS[intent])
+    return tuple(i for i, pattern in patterns if count(pattern) > _LISTED or wordings(intent, i, split))
 
 
 def random_wording(intent: str, split: Split, rng: Random) -> str:
@@ -426,4 +434,11 @@ def random_wording(intent: str, split: Split, rng: Random) -> str:
     choices = _patterns_with(intent, split)
     if not choices:
         raise ValueError(f"no wording of {intent!r} is in the {split} split")
-    return rng.choice(wordings(intent, rng.choice(choices), split))
+    number = rng.choice(choices)
+    pattern = PATTERNS[intent][number]
+    if count(pattern) <= _LISTED:
+        return rng.choice(wordings(intent, number, split))
+    for _ in range(_TRIES):
+        if wording_split(text := expand(pattern, rng)) == split:
+            return text
+    raise ValueError(f"no wording of {pattern!r} was found in the {split} split")

@@ -23,11 +23,12 @@ from training.judge import normalise, word_error_rate
 from training.lm.data import Codes, prefix_ids
 from training.lm.train import LM, load_speech
 from training.paths import SPEECH_RATE
-from training.questions import UNSEEN, by_hand, make_question
+from training.questions import by_hand, make_question
 from training.splits import assert_disjoint
 from training.tokenizer.encode import Utterance, encode_waves
 from training.tokenizer.export import TOKENIZER
 from training.tokenizer.recogniser import read_codes
+from training.unseen import UNSEEN
 
 _BATCH = 32
 _LONGEST_ANSWER = 230

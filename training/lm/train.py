@@ -16,7 +16,7 @@ from training import corpus
 from training.domain import replies as domain_replies
 from training.domain.callers import Said, pace_of
 from training.domain.facts import training_pool
-from training.domain.wordings import PATTERNS, wordings
+from training.domain.wordings import PATTERNS, random_wording
 from training.lm import bpe, data
 from training.lm.earlier import start_from
 from training.lm.export import export, load_template
@@ -58,9 +58,7 @@ def vocabulary_texts(rng: Random) -> list[str]:
         texts += [domain_replies.booked(day, time) for time in domain_replies.TIMES] * 4
         texts += [domain_replies.moved(day, time) for time in domain_replies.TIMES] * 2
     for intent, patterns in PATTERNS.items():
-        for number in range(len(patterns)):
-            some = wordings(intent, number, "train")
-            texts += [f" {text}" for text in rng.sample(some, min(30, len(some)))]
+        texts += [f" {random_wording(intent, 'train', rng)}" for _ in range(20 * len(patterns))]
     texts += [f" {corpus.wide_text(rng)}" for _ in range(1500)]
     return texts
 
