@@ -30,7 +30,7 @@ def wide(shards: Shards = 24, seed: Seed = 1) -> None:
 
 
 @data_app.command()
-def callers(shards: Shards = 44, reading: Shards = 5, seed: Seed = 1) -> None:
+def callers(shards: Shards = 80, reading: Shards = 5, seed: Seed = 1) -> None:
     """Callers' requests, and digits and words to be read, for the language model."""
     from training.domain.callers import make_callers, make_reading
 

@@ -29,7 +29,10 @@ _SAME = {
     "okay": "ok",
     "mr": "mister",
     "hi": "hello",
-    "quay": "key",  # said the same
+    # said the same
+    "quay": "key",
+    "for": "four",
+    "too": "two",
     "harbour": "harbor",
     "keys": "key",
     "pickup": "pick up",

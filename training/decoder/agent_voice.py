@@ -17,7 +17,7 @@ Waveform = npt.NDArray[np.float32]
 
 FOLDER = CACHE / "agent_voice"
 CLIPS_A_SHARD = 250
-TRAIN_SHARDS, TEST_SHARDS = 14, 1
+TRAIN_SHARDS, TEST_SHARDS = 6, 1
 
 _DAY = "[monday|tuesday|wednesday|thursday|friday|saturday|sunday|tomorrow|today]"
 _HOUR = "[seven|eight|nine|ten|eleven|twelve|one|two|three|four|five|six|half past nine|half past two|ten thirty|noon]"
@@ -79,7 +79,7 @@ def _clip(rng: Random, split: Split) -> tuple[Clip, Waveform]:
 
 
 def make() -> None:
-    """Synthesises what is not there yet: about two and a half hours for training, and 250 clips for test."""
+    """Synthesises what is not there yet: about an hour for training, and 250 clips for test."""
 
     def shards(split: Split, count: int) -> None:
         make_shards(
