@@ -14,7 +14,7 @@ from torch import Tensor
 from services.lm.prompt import ChatTemplate
 from training.domain.callers import READING, Said, request_of
 from training.domain.conversations import Turn, sample_call
-from training.domain.facts import DEFAULT, Facts, Pool, training_pool
+from training.domain.facts import DEFAULT, Facts, Pool, random_facts, training_pool
 from training.domain.replies import ANNOUNCEMENTS, SYSTEM, Receptionist, Request
 from training.tokenizer.encode import Utterance
 
@@ -40,12 +40,15 @@ UNDERSTANDING = Mix({"call": 0.5, "written": 0.26, "transcribe": 0.18, "say": 0.
 CONVERSATION = Mix(
     {"call": 0.52, "recall": 0.16, "written": 0.14, "transcribe": 0.08, "say": 0.1}, 0.08, 1.0, 0.5, 0.2, False
 )
-_DEFAULT_PERSONA, _OTHER_WORDING = 0.2, 0.5
+# Of the pool's personas all answers are recorded; of others only the text is learnt, but there is no end of them, so
+# that a name or a street can only be copied.
+_PERSONAS = {"default": 0.2, "pool": 0.4, "any": 0.4}
+_OTHER_WORDING = 0.5
 _BATCHES_A_PERSONA = 3
 _FACTUAL = 0.7  # share of written questions that ask for a fact
 _FACTS_ASKED = (
-    "hours", "hours_day", "hours_day", "hours_day", "hours_weekend", "address", "address", "price_small",
-    "price_medium", "price_large", "price_all", "identity", "identity",
+    "hours", "hours_day", "hours_day", "hours_weekend", "address", "address", "address", "address", "price_small",
+    "price_medium", "price_large", "price_all", "identity", "identity", "identity", "identity",
 )  # fmt: skip
 _RECALLS = (
     ("number", "recall"),
@@ -195,7 +198,10 @@ class Calls:
     def persona(self) -> tuple[Facts, list[int]]:
         """A persona, and the ids that its calls begin with."""
         rng = self._rng
-        facts = DEFAULT if rng.random() < _DEFAULT_PERSONA else self._pool.facts(rng)
+        kind = rng.choices(list(_PERSONAS), list(_PERSONAS.values()))[0]
+        facts = {"default": lambda: DEFAULT, "pool": lambda: self._pool.facts(rng)}.get(
+            kind, lambda: random_facts("train", rng)
+        )()
         prompt = facts.said_otherwise(rng) if rng.random() < _OTHER_WORDING else facts.prompt()
         return facts, prefix_ids(self.template, prompt)
 
@@ -267,12 +273,14 @@ class Calls:
                 writer.gap(rng.randrange(_LONGEST_GAP // 3))
             writer.user(self.view(turn.source), self.callers[turn.source].clip.text)
         codes = self.replies.get((turn.reply, turn.pace))
+        if codes is None and turn.request is None:
+            return True  # a greeting that is not recorded is left out
         silent = last and turn.request is not None and rng.random() < self._silent_share(turn.request)
         if codes is None or silent:
             writer.answer(turn.reply, None, free=True)
             return False
         cut = rng.random() * self.mix.longest_cut if not last and rng.random() < self.mix.cut_off else 1.0
-        writer.answer(turn.reply, codes.tolist(), free=turn.request is not None, cut=cut)
+        writer.answer(turn.reply, codes.tolist(), free=True, cut=cut)  # a greeting too: it names whom the prompt names
         return True
 
     def _silent_share(self, request: Request) -> float:
