@@ -7,7 +7,7 @@ export PYTHON
 # one thread a process: the tests start many, and a small machine has few cores
 test unit integration acceptance: export OMP_NUM_THREADS = 1
 
-.PHONY: help setup setup-dev demo ask test lint typecheck imports protos protos-check unit integration acceptance clean
+.PHONY: help setup setup-dev demo ask test lint typecheck imports protos protos-check unit integration acceptance bench clean
 
 help: ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,7 +43,7 @@ lint: setup-dev ## ruff and buf
 	$(VENV)/buf lint protos
 
 typecheck: setup-dev ## mypy, strict, on source and tests
-	$(VENV)/mypy services training tests
+	$(VENV)/mypy services training benchmarks tests
 
 imports: setup-dev ## who may import whom
 	$(VENV)/lint-imports
@@ -56,6 +56,9 @@ protos-check: setup-dev ## fail when generated code is stale or the contracts br
 
 acceptance: setup-dev ## forty real phone calls, judged; takes some minutes
 	$(VENV)/python -m tests.acceptance.questions --n 40
+
+bench: setup-dev ## measure the engines against the reference's schedule, write docs/benchmarks
+	$(VENV)/python -m benchmarks
 
 clean: ## remove caches and the environment
 	rm -rf .venv .demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build *.egg-info
