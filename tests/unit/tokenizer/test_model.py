@@ -1,12 +1,13 @@
 """What the encoder may look at, and that it can be trained."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from services.tokenizer.config import EncoderConfig
-from services.tokenizer.model import Codebook, WhisperVQEncoder
+from services.tokenizer.model import Block, Codebook, EncoderState, WhisperVQEncoder
 from services.tokenizer.weights import load
 from tests.unit.tokenizer.checkpoint import CONFIG_VALUES, write
 
@@ -65,20 +66,78 @@ def test_a_clip_beyond_the_position_table_is_refused(encoder: WhisperVQEncoder) 
         encoder.hidden(mels(1, 416), torch.tensor([416]))
 
 
+def advance(
+    encoder: WhisperVQEncoder, features: torch.Tensor, state: EncoderState
+) -> tuple[torch.Tensor, EncoderState]:
+    """One complete block (1, bins, mel frames) alone."""
+    hidden, (after,) = encoder.advance([Block(features[0], features.shape[2], state, complete=True)])
+    assert after is not None
+    return hidden, after
+
+
 def test_a_block_beyond_the_position_table_is_refused(encoder: WhisperVQEncoder) -> None:
-    state = encoder.start()
-    state.frames = 196
+    state = replace(encoder.start(), frames=196)
     with pytest.raises(ValueError, match="block ends at frame 204"):
-        encoder.advance(mels(1, 16), state, 16)
+        encoder.advance([Block(mels(1, 16)[0], 16, state, complete=False)])
 
 
 def test_an_open_block_can_be_encoded_again(encoder: WhisperVQEncoder) -> None:
     features = mels(1, 2 * BLOCK_MELS)
-    first, state = encoder.advance(features[..., :BLOCK_MELS], encoder.start(), BLOCK_MELS)
-    encoder.advance(features[..., BLOCK_MELS : BLOCK_MELS + 8], state, 8)
-    second, _ = encoder.advance(features[..., BLOCK_MELS:], state, BLOCK_MELS)
+    first, state = advance(encoder, features[..., :BLOCK_MELS], encoder.start())
+    open_block = Block(features[0, :, BLOCK_MELS : BLOCK_MELS + 8], 8, state, complete=False)
+    assert encoder.advance([open_block])[1] == [None]
+    second, _ = advance(encoder, features[..., BLOCK_MELS:], state)
     whole, _ = encoder.hidden(features, torch.tensor([2 * BLOCK_MELS]))
     torch.testing.assert_close(torch.cat((first, second), dim=1), whole, atol=1e-5, rtol=0)
+
+
+def uneven_blocks(encoder: WhisperVQEncoder) -> list[Block]:
+    """Eight blocks that differ in what lies before them, in their length and in their padding; one spans three."""
+    blocks = []
+    for seed, (before, frames, length) in enumerate(
+        [(0, 32, 32), (1, 8, 5), (4, 32, 32), (11, 16, 9), (2, 24, 24), (0, 8, 1), (1, 96, 90), (5, 32, 31)]
+    ):
+        features = mels(1, BLOCK_MELS * before + frames + 8 * seed)  # another length is another seed
+        state = encoder.start()
+        for at in range(before):
+            _, state = advance(encoder, features[..., at * BLOCK_MELS : (at + 1) * BLOCK_MELS], state)
+        blocks.append(Block(features[0, :, BLOCK_MELS * before :][:, :frames], length, state, length == BLOCK_MELS))
+    return blocks
+
+
+def test_blocks_of_different_lengths_give_in_one_batch_what_they_give_alone(encoder: WhisperVQEncoder) -> None:
+    blocks = uneven_blocks(encoder)
+    together, states = encoder.advance(blocks)
+    for row, block in enumerate(blocks):
+        alone, (state,) = encoder.advance([block])
+        torch.testing.assert_close(together[row, : alone.shape[1]], alone[0], atol=1e-5, rtol=0)
+        after = states[row]
+        if state is None or after is None:
+            assert after is state
+            continue
+        assert after.frames == state.frames == block.state.frames + BLOCK_MELS // 2
+        for name in ("mel", "conv", "keys_values"):
+            torch.testing.assert_close(getattr(after, name), getattr(state, name), atol=1e-5, rtol=0)
+
+
+def test_what_pads_a_batch_is_never_looked_at(encoder: WhisperVQEncoder) -> None:
+    blocks = uneven_blocks(encoder)
+    before, _ = encoder.advance(blocks)
+    loud = [replace(block, features=block.features.clone()) for block in blocks]
+    loud[6].features[:] = 50.0  # the longest block, beside which the others are padded
+    loud[3] = replace(loud[3], state=replace(loud[3].state, keys_values=loud[3].state.keys_values + 50.0))
+    after, _ = encoder.advance(loud)
+    for row, block in enumerate(blocks):
+        changed = not torch.allclose(after[row, : block.frames // 4], before[row, : block.frames // 4], atol=1e-5)
+        assert changed is (row in (3, 6))
+
+
+def test_a_state_does_not_hold_the_batch_that_it_came_from(encoder: WhisperVQEncoder) -> None:
+    _, states = encoder.advance(uneven_blocks(encoder))
+    for state in states:
+        if state is not None:
+            for tensor in (state.mel, state.conv, state.keys_values):
+                assert tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
 
 
 def test_the_nearest_code_by_squared_distance() -> None:
