@@ -27,8 +27,8 @@ class Settings(ModelServiceSettings):
     max_seconds: int = Field(120, ge=1, le=3600, description="longest utterance")
     interim_tokens: int = Field(4, ge=1, description="new tokens between two interim results")
     batch_frames: int = Field(BATCH_FRAMES, ge=1, description="frames (50 a second) encoded together, with padding")
-    whole_utterance: bool = Field(
-        False, description="encode each utterance as a whole at its end, with the reference's exact tokens"
+    mode: Literal["stream", "whole"] = Field(
+        "stream", description="encode while the caller speaks, or whole utterances at their end as the reference does"
     )
     dtype: Literal["float32", "float16", "bfloat16"] = Field("float32", description="precision of the encoder")
 
@@ -40,7 +40,7 @@ async def run(settings: Settings, checkpoint: Checkpoint) -> None:
         OSError: the address cannot be listened on.
     """
     engine = TokenizerEngine(
-        checkpoint, settings.max_seconds, settings.interim_tokens, settings.batch_frames, settings.whole_utterance
+        checkpoint, settings.max_seconds, settings.interim_tokens, settings.batch_frames, settings.mode == "whole"
     )
     try:
         await engine.warm_up()
