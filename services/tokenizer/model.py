@@ -104,12 +104,17 @@ class Codebook(nn.Module):
         return F.embedding(ids, self.weight)
 
     def nearest(self, x: Tensor) -> Tensor:
-        """Ids (...) of the rows nearest to `x` (..., d) by squared distance, in float32 whatever autocast says."""
+        """Ids (...) of the rows nearest to `x` (..., d) by squared distance, whatever autocast says.
+
+        The two nearest are found in float32 from |c|^2 - 2xc, which cancels most of its digits, and told apart in
+        float64: rounding, which another batch shape changes, must not choose between close codes.
+        """
         with torch.autocast(x.device.type, enabled=False):
-            codes = self.weight.float()
-            # |x - c|^2 less |x|^2, which no choice of c changes.
-            distance = torch.addmm(codes.square().sum(1), x.float().flatten(0, -2), codes.t(), alpha=-2.0)
-            return distance.argmin(1).view(x.shape[:-1])
+            points, codes = x.float().flatten(0, -2), self.weight.float()
+            distance = torch.addmm(codes.square().sum(1), points, codes.t(), alpha=-2.0)
+            near = distance.topk(min(2, codes.shape[0]), dim=1, largest=False).indices
+            exact = (points[:, None].double() - codes[near].double()).square().sum(2)
+            return near.gather(1, exact.argmin(1, keepdim=True)).view(x.shape[:-1])
 
 
 @dataclass(frozen=True, slots=True)

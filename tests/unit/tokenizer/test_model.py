@@ -147,6 +147,18 @@ def test_the_nearest_code_by_squared_distance() -> None:
     assert codebook.nearest(points).tolist() == [[0, 1], [2, 2]]
 
 
+def test_close_codes_far_from_the_origin_are_told_apart() -> None:
+    codebook = Codebook(3, 32)
+    # Squared norms of 320,000, of which float32 keeps steps of 0.03; the distances are below 0.002.
+    codebook.weight.copy_(torch.full((3, 32), 100.0) + torch.tensor([0.0, 0.01, -50.0])[:, None])
+    points = torch.full((20, 32), 100.0) + torch.linspace(0.0, 0.01, 20)[:, None]
+    assert codebook.nearest(points).tolist() == [0] * 10 + [1] * 10
+
+
+def test_a_codebook_of_one() -> None:
+    assert Codebook(1, 4).nearest(torch.ones(2, 3, 4)).tolist() == [[0] * 3] * 2
+
+
 def test_codes_do_not_depend_on_autocast() -> None:
     codebook = Codebook(64, 32)
     # Differences that bfloat16 cannot hold.
