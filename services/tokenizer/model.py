@@ -192,11 +192,12 @@ class WhisperVQEncoder(nn.Module):
             lengths: mel frames of each clip before any padding, (batch); at least 1.
 
         Returns:
-            (batch, tokens, d), and the count of valid tokens of each clip, (batch).
+            (batch, tokens, d) in float32, and the count of valid tokens of each clip, (batch).
 
         Raises:
             ValueError: the clip is longer than the position table.
         """
+        features = features.to(self.conv1.weight.dtype)
         x, _ = self._convolve(features, *self._silence(features))
         frames = x.shape[1]
         if frames > self.config.max_frames:
@@ -206,7 +207,7 @@ class WhisperVQEncoder(nn.Module):
         mask = self._mask(torch.zeros_like(frame_lengths), frame_lengths, 0, frames)
         for layer in self.layers:
             x, _ = layer(x, mask)
-        return self._pool(x), _ceil_div(frame_lengths, self.config.pooling)
+        return self._pool(x.float()), _ceil_div(frame_lengths, self.config.pooling)
 
     def quantise(self, hidden: Tensor) -> Tensor:
         """Ids (batch, tokens) of the codes nearest to `hidden` (batch, tokens, d)."""
