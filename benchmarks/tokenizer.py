@@ -22,9 +22,9 @@ ROOT = Path(__file__).resolve().parent.parent
 RATE = 16_000
 RELEASED_BLOCK = 200  # frames, 4 s
 LENGTHS = (1, 2, 4, 8, 16, 28)  # seconds
-PHASES = 5  # turns of each length, which end at different points of an attention block
+PHASES = 4  # turns of each length, which end at different points of an attention block
 CALLERS = (1, 2, 4, 8, 16)
-REPEATS = 4
+REPEATS = 5
 
 
 def measure() -> Section:
@@ -73,7 +73,7 @@ def spoken(checkpoint: Checkpoint, samples: Tensor) -> tuple[Utterance, list[Tok
     """An utterance at the moment its speaker stops: finished blocks are encoded, the rest is due."""
     utterance = Utterance(checkpoint)
     results: list[Tokens] = []
-    for chunk in torch.split(samples, RATE // 50):
+    for chunk in torch.split(samples, RATE // 10):
         utterance.push(chunk)
         while utterance.due is not None:
             results += encode(checkpoint, [utterance])
@@ -99,9 +99,14 @@ def after_the_turn(nano: Checkpoint, released: Checkpoint, speech: Tensor, figur
         for phase in range(PHASES):
             seconds = length * (1 + (phase / PHASES - 0.5) * min(1.0, 4 / length))  # spread over one block
             samples = speech[phase * RATE :][: int(seconds * RATE)]
-            taken[whole].append(min(whole_turn(released, samples) for _ in range(REPEATS)))
-            for name, checkpoint in streamed.items():
-                taken[name].append(min(last_tokens(checkpoint, [samples], 1)[0] for _ in range(REPEATS)))
+            ended = {name: spoken(checkpoint, samples)[0] for name, checkpoint in streamed.items()}
+            runs: dict[str, list[float]] = {name: [] for name in means}
+            for _ in range(REPEATS):  # in turn, so that what else the machine does falls on all alike
+                runs[whole].append(whole_turn(released, samples))
+                for name, checkpoint in streamed.items():
+                    runs[name].append(last_tokens(checkpoint, [ended[name]], 1)[0])
+            for name, values in runs.items():
+                taken[name].append(min(values))
         for name, values in taken.items():
             means[name].append(sum(values) / len(values))
     for length in (2, 8, 28):
@@ -141,7 +146,8 @@ def many_callers(nano: Checkpoint, released: Checkpoint, speech: Tensor, figures
         alone: list[float] = []
         for count in track(CALLERS, description=what):
             clips = open_turns(random.Random(count), count, checkpoint, speech)
-            pairs = [(last_tokens(checkpoint, clips, count), last_tokens(checkpoint, clips, 1)) for _ in range(REPEATS)]
+            ended = [spoken(checkpoint, clip)[0] for clip in clips]
+            pairs = [(last_tokens(checkpoint, ended, count), last_tokens(checkpoint, ended, 1)) for _ in range(REPEATS)]
             if any(batched[1] != single[1] for batched, single in pairs):
                 raise RuntimeError("a batch changed tokens")
             together.append(min(batched[0] for batched, _ in pairs))
@@ -160,9 +166,10 @@ def open_turns(chance: random.Random, count: int, checkpoint: Checkpoint, speech
     return [speech[index * RATE // 2 :][:length] for index, length in enumerate(lengths)]
 
 
-def last_tokens(checkpoint: Checkpoint, turns: Sequence[Tensor], batch: int) -> tuple[float, list[Tokens]]:
-    """The time that the last tokens of these turns take, `batch` turns at once, in milliseconds; and the tokens."""
-    utterances = [spoken(checkpoint, samples)[0] for samples in turns]
+def last_tokens(checkpoint: Checkpoint, ended: Sequence[Utterance], batch: int) -> tuple[float, list[Tokens]]:
+    """The time that what is left of these turns takes, `batch` turns at once, in milliseconds; and the tokens."""
+    kept = {id(module): module for module in (checkpoint.encoder, checkpoint.log_mel)}
+    utterances = [copy.deepcopy(utterance, kept) for utterance in ended]
     start = time.perf_counter()
     results: list[Tokens] = []
     for at in range(0, len(utterances), batch):
@@ -181,7 +188,7 @@ def equal_tokens(nano: Checkpoint) -> list[Figure]:
     )
     figures = []
     for name, noise in noises.items():
-        turns = [turn(random.Random(seed), 20, noise) for seed in range(8)]
+        turns = [turn(random.Random(seed), 20, noise) for seed in range(6)]
         for what, checkpoint, note in track(ways, description=f"equal tokens, {name}"):
             value = share(checkpoint, turns)
             figures.append(Figure(f"a stream's tokens equal to the whole turn's: {what}; {name}", value, "", note=note))

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from services.tokenizer.config import EncoderConfig
-from services.tokenizer.model import Block, Codebook, EncoderState, WhisperVQEncoder
+from services.tokenizer.model import Block, Codebook, EncoderState, Packing, WhisperVQEncoder
 from services.tokenizer.weights import load
 from tests.unit.tokenizer.checkpoint import CONFIG_VALUES, write
 
@@ -118,6 +118,14 @@ def test_blocks_of_different_lengths_give_in_one_batch_what_they_give_alone(enco
         assert after.frames == state.frames == block.state.frames + BLOCK_MELS // 2
         for name in ("mel", "conv", "keys_values"):
             torch.testing.assert_close(getattr(after, name), getattr(state, name), atol=1e-5, rtol=0)
+
+
+def test_packed_frames_are_padded_with_zeros_and_back() -> None:
+    packing = Packing.of([1, 3, 2], torch.device("cpu"))
+    packed = torch.arange(1.0, 7.0)[:, None].repeat(1, 2)
+    padded = packing.pad(packed)
+    assert padded[..., 0].tolist() == [[1, 0, 0], [2, 3, 4], [5, 6, 0]]
+    assert packing.pack(padded).tolist() == packed.tolist()
 
 
 def test_what_pads_a_batch_is_never_looked_at(encoder: WhisperVQEncoder) -> None:
