@@ -11,7 +11,7 @@ from pydantic_settings import SettingsConfigDict
 from services.common.errors import WeightsError
 from services.common.grpc_server import serve_until_signal
 from services.common.settings import ModelServiceSettings, fail, load
-from services.tokenizer.engine import BATCH_FRAMES, TokenizerEngine
+from services.tokenizer.engine import CPU_BATCH_FRAMES, GPU_BATCH_FRAMES, TokenizerEngine
 from services.tokenizer.servicer import make_server
 from services.tokenizer.weights import Checkpoint
 from services.tokenizer.weights import load as load_weights
@@ -26,7 +26,12 @@ class Settings(ModelServiceSettings):
 
     max_seconds: int = Field(120, ge=1, le=3600, description="longest utterance")
     interim_tokens: int = Field(4, ge=1, description="new tokens between two interim results")
-    batch_frames: int = Field(BATCH_FRAMES, ge=1, description="frames (50 a second) encoded together, with padding")
+    batch_frames: int = Field(
+        0,
+        ge=0,
+        description="frames (50 a second) encoded together, padding included; "
+        f"0: {CPU_BATCH_FRAMES} on the CPU, {GPU_BATCH_FRAMES} on a GPU",
+    )
     mode: Literal["stream", "whole"] = Field(
         "stream", description="encode while the caller speaks, or whole utterances at their end as the reference does"
     )

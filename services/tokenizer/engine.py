@@ -15,7 +15,9 @@ from services.tokenizer.streaming import Tokens, Utterance, encode
 from services.tokenizer.weights import Checkpoint
 
 SAMPLE_BYTES = 2
-BATCH_FRAMES = 1600
+GPU_BATCH_FRAMES = 1600  # 32 s of sound: eight blocks of the released model
+# A CPU gains from batching short blocks only; a batch of long ones makes each caller wait for the others'.
+CPU_BATCH_FRAMES = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ class TokenizerEngine:
         checkpoint: the tokenizer.
         max_seconds: longest utterance.
         interim_tokens: tokens added to the open block between two interim results.
-        batch_frames: frames (50 Hz) of a batch, padding included.
+        batch_frames: frames (50 Hz) of a batch, padding included; 0 for what suits the device.
         whole: encode utterances as a whole when they have ended, as the reference does; see `Utterance`.
     """
 
@@ -66,7 +68,7 @@ class TokenizerEngine:
         checkpoint: Checkpoint,
         max_seconds: int,
         interim_tokens: int,
-        batch_frames: int = BATCH_FRAMES,
+        batch_frames: int = 0,
         whole: bool = False,
     ) -> None:
         self.checkpoint = checkpoint
@@ -82,7 +84,8 @@ class TokenizerEngine:
         )
         self._interim_tokens = interim_tokens
         self._whole = whole
-        self._waiting: Batcher[_Work] = Batcher(batch_frames)
+        on_cpu = checkpoint.log_mel.window.device.type == "cpu"
+        self._waiting: Batcher[_Work] = Batcher(batch_frames or (CPU_BATCH_FRAMES if on_cpu else GPU_BATCH_FRAMES))
         self._running: list[_Work] = []
         self._closed = False
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="tokenizer")
