@@ -97,6 +97,32 @@ async def test_a_batch_keeps_to_its_budget(checkpoint: Checkpoint, monkeypatch: 
     assert gate.sizes == [3, 3, 2]
 
 
+async def test_who_has_stopped_speaking_goes_before_who_speaks_on(
+    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = Gate(monkeypatch)
+    engine = TokenizerEngine(checkpoint, max_seconds=10, interim_tokens=2, batch_frames=16)
+    finished: list[str] = []
+
+    async def speak_on(name: str) -> None:
+        await anext(engine.open(False).push(pcm_of(noise(BLOCK + 40, seed=1))))
+        finished.append(name)
+
+    async def stop() -> None:
+        await tokens_of(engine.open(False), pcm_of(noise(3 * TOKEN, seed=2)))
+        finished.append("stopped")
+
+    callers = [asyncio.create_task(speak_on("first"))]
+    await until(lambda: gate.sizes, [1])
+    for waiting, caller in enumerate((speak_on("second"), speak_on("third"), stop()), start=2):
+        callers.append(asyncio.create_task(caller))
+        await until(lambda: engine.pending, waiting)
+    gate.open.set()
+    await asyncio.gather(*callers)
+    engine.close()
+    assert finished == ["first", "stopped", "second", "third"]
+
+
 async def test_a_caller_who_leaves_while_waiting_is_not_computed_for(
     engine: TokenizerEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
