@@ -11,6 +11,7 @@ from services.common.errors import WeightsError
 from services.common.grpc_server import serve_until_signal
 from services.common.settings import ModelServiceSettings, fail, load
 from services.decoder import weights
+from services.decoder.batcher import FRAME_BUDGET
 from services.decoder.engine import DecoderEngine
 from services.decoder.servicer import make_server
 
@@ -23,6 +24,15 @@ class Settings(ModelServiceSettings):
     model_config = SettingsConfigDict(env_prefix="TRUNKLINE_DECODER_")
 
     max_voices: int = Field(64, ge=1, le=4096, description="registered voices kept at once")
+    flow_steps: int | None = Field(
+        None, ge=1, le=100, description="Euler steps of the flow; the weights' own config.yaml decides when not given"
+    )
+    temperature: float | None = Field(
+        None, ge=0, le=2, description="scale of the flow's noise; the weights' own config.yaml decides when not given"
+    )
+    frame_budget: int = Field(
+        FRAME_BUDGET, ge=256, le=1_000_000, description="mel frames of all streams that one step of the flow computes"
+    )
 
 
 async def run(settings: Settings, checkpoint: weights.Checkpoint) -> None:
@@ -31,7 +41,7 @@ async def run(settings: Settings, checkpoint: weights.Checkpoint) -> None:
     Raises:
         OSError: the address cannot be listened on.
     """
-    engine = DecoderEngine(checkpoint, settings.max_voices)
+    engine = DecoderEngine(checkpoint, settings.max_voices, settings.frame_budget)
     try:
         await engine.warm_up()
         await serve_until_signal(make_server(engine, settings.listen, settings.capacity), PROG)
@@ -55,7 +65,7 @@ def main() -> None:
         torch.set_num_threads(settings.threads)
     check_device(settings.device)
     try:
-        checkpoint = weights.load(settings.weights, settings.device)
+        checkpoint = weights.load(settings.weights, settings.device).sampled(settings.flow_steps, settings.temperature)
         asyncio.run(run(settings, checkpoint))
     except (WeightsError, OSError) as error:
         fail(PROG, str(error))

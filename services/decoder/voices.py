@@ -13,7 +13,7 @@ from services.common.errors import InvalidInputError, UnknownIdError
 from services.decoder.flow.model import TokenToMel
 from services.decoder.mel import log_mel
 
-MIN_SECONDS, MAX_SECONDS = 1.0, 30.0
+MIN_SECONDS, MAX_SECONDS = 3.0, 30.0
 _LONGEST_PROMPT = 60  # tokens; each block is computed with the prompt before it
 _TOKEN_SLACK = 3  # a tokenizer may pad or cut at the end
 
@@ -65,7 +65,7 @@ class VoiceRegistry:
         """A voice and its id, which depends on the reference alone. Changes nothing: may run on another thread.
 
         Raises:
-            InvalidInputError: the audio is not 1 to 30 s of whole 16-bit samples, or the codes do not fit it.
+            InvalidInputError: the audio is not 3 to 30 s of whole 16-bit samples, or the codes do not fit it.
         """
         if len(pcm) % 2:
             raise InvalidInputError(f"pcm must be 16-bit samples, got {len(pcm)} bytes")
