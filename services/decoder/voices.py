@@ -67,6 +67,11 @@ class VoiceRegistry:
         Raises:
             InvalidInputError: the audio is not 3 to 30 s of whole 16-bit samples, or the codes do not fit it.
         """
+        if not pcm:
+            raise InvalidInputError(
+                f"the reference is empty: send {MIN_SECONDS:g} to {MAX_SECONDS:g} s of 16-bit mono samples "
+                f"at {self._sample_rate} Hz"
+            )
         if len(pcm) % 2:
             raise InvalidInputError(f"pcm must be 16-bit samples, got {len(pcm)} bytes")
         seconds = len(pcm) / 2 / self._sample_rate
@@ -104,5 +109,5 @@ class VoiceRegistry:
 def check_codes(codes: Sequence[int], codebook: int) -> None:
     """Raises InvalidInputError naming the first code outside the codebook."""
     for index, code in enumerate(codes):
-        if code >= codebook:
+        if not 0 <= code < codebook:
             raise InvalidInputError(f"code {code} at position {index}: codes must be 0 to {codebook - 1}")
