@@ -73,17 +73,17 @@ def test_a_batch_of_streams_gives_each_its_own(vocoder: HiFTGenerator) -> None:
                 stream_alone.push(mel[:, :, :start], mel[:, :, start : start + 9], last=False),
                 stream_together.push(mel[:, :, :start], mel[:, :, start : start + 9], last=False),
             )
-    blocks = [
-        MelBlock(mel[:, :, start : start + length], mel[:, :, start + length : start + length + 7], last=row > 1)
-        for row, (start, length) in enumerate(zip(starts, lengths, strict=True))
-    ]
+    blocks = []
+    for row, (start, length) in enumerate(zip(starts, lengths, strict=True)):
+        stop, last = start + length, row > 1
+        blocks.append(MelBlock(mel[:, :, start:stop], mel[:, :, stop : stop if last else stop + 7], last))
     for _ in range(2):  # what a stream remembers of a batch is right too
         batched = render(vocoder, list(zip(together, blocks, strict=True)))
         for one, block, got in zip(alone, blocks, batched, strict=True):
             wanted = one.push(block.mel, block.after, block.last)
             assert got.shape == wanted.shape
             assert float(wanted.std()) > 1e-3
-            assert float((got - wanted).abs().max()) < 1e-4
+            assert float((got - wanted).abs().max()) < 1e-5
 
 
 @torch.inference_mode()
