@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from typing import TYPE_CHECKING
 
 from services.common.errors import InvalidInputError
 from services.decoder.batcher import FRAME_BUDGET
@@ -13,6 +14,9 @@ from services.decoder.voices import VoiceRegistry, check_codes
 from services.decoder.weights import Checkpoint
 from services.decoder.worker import SynthesisWorker
 
+if TYPE_CHECKING:  # onnxruntime is loaded only where such a model is configured
+    from services.decoder.speaker import SpeakerEncoder
+
 
 class DecoderEngine:
     """Synthesis for many streams at once, used from one event loop.
@@ -21,6 +25,7 @@ class DecoderEngine:
         checkpoint: the models.
         max_voices: registered voices kept; the least recently used is dropped.
         frame_budget: mel frames computed in one step over all streams.
+        speaker_encoder: gives registered voices their speaker embedding; without it they have the default one.
         clock: seconds; tells whose audio runs out first.
     """
 
@@ -29,6 +34,7 @@ class DecoderEngine:
         checkpoint: Checkpoint,
         max_voices: int,
         frame_budget: int = FRAME_BUDGET,
+        speaker_encoder: "SpeakerEncoder | None" = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.checkpoint = checkpoint
@@ -37,7 +43,9 @@ class DecoderEngine:
         self.codebook_size = config.flow.vocab_size
         self.token_rate = config.flow.input_frame_rate
         self.revision = checkpoint.revision
-        self.voices = VoiceRegistry(checkpoint.flow, self.sample_rate, self.token_rate, self.codebook_size, max_voices)
+        self.voices = VoiceRegistry(
+            checkpoint.flow, self.sample_rate, self.token_rate, self.codebook_size, max_voices, speaker_encoder
+        )
         self.clock = clock
         self.open_streams = 0
         self._worker = SynthesisWorker(Synthesizer(checkpoint), frame_budget)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from services.decoder.blocks import Block, BlockSchedule
+from services.decoder.blocks import FIRST_BLOCK, NEXT_BLOCKS, Block, BlockSchedule
 from services.decoder.flow.solving import FlowBlock, FlowSolver
 from services.decoder.noise import PositionalNoise
 from services.decoder.vocoder.stream import MelBlock, VocoderStream
@@ -59,14 +59,19 @@ class Utterance:
         checkpoint: the models, shared by all utterances; nothing in them changes.
         seed: of all noise.
         voice: what the utterance sounds like.
+        block_sizes: tokens of the first block, the second and so on; the last size repeats.
     """
 
-    def __init__(self, checkpoint: Checkpoint, seed: int, voice: Voice) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, seed: int, voice: Voice, block_sizes: Sequence[int] = (FIRST_BLOCK, *NEXT_BLOCKS)
+    ) -> None:
         self._checkpoint = checkpoint
         self._flow = checkpoint.flow
         self._device = checkpoint.flow.input_embedding.weight.device
         self._voice = voice
-        self._schedule = BlockSchedule()
+        silent = torch.zeros(self._flow.spk_embed_affine_layer.in_features)
+        self._embedding = (silent if voice.embedding is None else voice.embedding).to(self._device)
+        self._schedule = BlockSchedule(block_sizes)
         self._noise = PositionalNoise(seed, "mel", (self._flow.mel_bins,))
         self._voice_noise = PositionalNoise(seed, "voice", (self._flow.mel_bins,))
         self.vocoder = VocoderStream(checkpoint.vocoder, seed)
@@ -169,7 +174,7 @@ class Utterance:
             codes,
             noise.T.to(self._device) * self._checkpoint.config.inference.temperature,
             torch.cat([self._voice.mel.to(self._device), self._mel], dim=2)[0],
-            torch.zeros(flow.spk_embed_affine_layer.in_features, device=self._device),
+            self._embedding,
         )
 
     def _forget_before(self, token: int) -> None:

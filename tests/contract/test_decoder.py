@@ -365,6 +365,13 @@ def test_bad_starts(golden_dir: Path, tmp_path: Path) -> None:
     shutil.copy(golden_dir / "decoder" / "flow.pt", tmp_path)
     assert "hift.pt" in failure("--weights", str(tmp_path), "--listen", "127.0.0.1:0")
     assert "--listen" in failure("--weights", good)
+    steps = failure("--weights", good, "--listen", "127.0.0.1:0", "--flow-steps", "0")
+    assert "--flow-steps" in steps
+    assert "greater than or equal to 1" in steps
+    speaker = str(tmp_path / "config.yaml")
+    assert "config.yaml: not a model" in failure(
+        "--weights", good, "--listen", "127.0.0.1:0", "--speaker-model", speaker
+    )
     assert "--device" in failure("--weights", good, "--listen", "127.0.0.1:0", "--device", "abacus")
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
