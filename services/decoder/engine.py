@@ -5,7 +5,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING
 
-from services.common.errors import InvalidInputError
+from services.common.errors import DrainingError, InvalidInputError
 from services.decoder.batcher import FRAME_BUDGET
 from services.decoder.blocks import FIRST_BLOCK
 from services.decoder.synthesis import Job, Synthesizer
@@ -123,6 +123,7 @@ class SynthesisStream:
 
         Raises:
             InvalidInputError: no codes, or one outside the codebook; nothing of `codes` is taken.
+            DrainingError: the engine was closed.
         """
         if not codes:
             raise InvalidInputError(f"no codes: send at least one, each 0 to {self._engine.codebook_size - 1}")
@@ -153,4 +154,5 @@ class SynthesisStream:
                     self._playing_since = self._engine.clock()
                 yield pcm
         except StoppedError:
-            return
+            if not self._closed:
+                raise DrainingError("the decoder is stopping; use another replica") from None

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from services.common.errors import InvalidInputError
+from services.common.errors import DrainingError, InvalidInputError
 from services.decoder.config import InferenceConfig
 from services.decoder.engine import DecoderEngine
 from services.decoder.synthesis import Job, Synthesizer
@@ -115,10 +115,17 @@ async def test_a_refused_push_takes_nothing(engine: DecoderEngine, codes: list[i
     assert engine.open_streams == 0
 
 
-async def test_a_closed_engine_ends_its_streams(quick: Checkpoint) -> None:
+async def test_a_closed_engine_says_so(quick: Checkpoint) -> None:
     engine = DecoderEngine(quick, max_voices=1)
     stream = engine.open(0, "")
     engine.close()
+    with pytest.raises(DrainingError):
+        [pcm async for pcm in stream.push(some_codes(20))]
+
+
+async def test_a_closed_stream_ends_quietly(engine: DecoderEngine) -> None:
+    stream = engine.open(0, "")
+    stream.close()
     assert [pcm async for pcm in stream.push(some_codes(20))] == []
 
 
