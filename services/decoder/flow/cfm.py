@@ -1,7 +1,6 @@
 """Conditional flow matching: from noise to mel in a few Euler steps (Lipman et al. 2023; Mehta et al. 2023)."""
 
 import math
-from collections.abc import Callable
 from itertools import pairwise
 
 import torch
@@ -38,17 +37,14 @@ class ConditionalCFM(nn.Module):
         guidance: float,
         start: float = 0.0,
         mask: Tensor | None = None,
-        before_step: Callable[[], None] = lambda: None,
     ) -> Tensor:
         """Follows the flow from `noise` (b, 80, frames) to a mel of the same shape.
 
         The flow is followed from time `start`, where x is `start` x mu and the rest noise. Guidance w over 0 moves
-        along (1 + w) * v(conditions) - w * v(none); both in one batch. `before_step` is called before each step and may
-        raise to stop.
+        along (1 + w) * v(conditions) - w * v(none); both in one batch.
         """
         x = self.begin(noise, mu, start)
         for now, after in pairwise(self.times(steps, start)):
-            before_step()
             rows = (mu.shape[0],)
             x = self.step(
                 x,
