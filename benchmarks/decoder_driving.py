@@ -143,6 +143,13 @@ def until_done(synthesizer: Synthesizer, jobs: Sequence[Job], wanted: Job, frame
     return time.process_time() - started
 
 
+def one_step(synthesizer: Synthesizer, jobs: Sequence[Job], frame_budget: int) -> float:
+    """Processor seconds of the turn that comes first."""
+    started = time.process_time()
+    step(synthesizer, jobs, frame_budget)
+    return time.process_time() - started
+
+
 def best_of(times: int, measure: Callable[[], float]) -> float:
     """The least of several measurements: what disturbs only ever adds."""
     return min(measure() for _ in range(times))
