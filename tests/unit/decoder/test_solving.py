@@ -12,7 +12,7 @@ from services.decoder.flow.solving import FlowBlock, FlowSolver
 from services.decoder.weights import Checkpoint
 
 NANO = Path(__file__).resolve().parents[3] / "weights" / "nano" / "decoder"
-LENGTHS = (10, 12, 25, 31, 50, 64, 77, 100)  # tokens; odd and even frame counts
+LENGTHS = (5, 10, 12, 25, 31, 40, 50, 64)  # tokens; odd and even frame counts
 TOLERANCE = 1e-4
 
 
@@ -76,13 +76,14 @@ def test_a_batch_of_eight_lengths_is_each_alone(checkpoint: Checkpoint) -> None:
 @torch.inference_mode()
 def test_blocks_join_and_leave_between_steps(tiny: Checkpoint) -> None:
     """Each turn takes the next block in, so that every one of them is at another step of the flow."""
-    blocks, solver = some_blocks(tiny), FlowSolver(tiny.flow, tiny.config)
+    quick = tiny.sampled(flow_steps=4)
+    blocks, solver = some_blocks(quick), FlowSolver(quick.flow, quick.config)
     turn = 0
     while not all(solver.is_done(block) for block in blocks):
         turn += 1
         solver.advance([block for block in blocks[:turn] if not solver.is_done(block)])
-    assert turn == 10 + len(blocks) - 1
-    for block, alone in zip(blocks, mels_alone(tiny), strict=True):
+    assert turn == 4 + len(blocks) - 1
+    for block, alone in zip(blocks, mels_alone(quick), strict=True):
         assert float((block.mel - alone).abs().max()) < TOLERANCE
 
 
