@@ -153,8 +153,8 @@ def _streams(checkpoint: Checkpoint) -> tuple[list[Figure], list[Plot]]:
 
 def _first_block(checkpoint: Checkpoint) -> tuple[list[Figure], list[Plot]]:
     codes = spoken.passage().codes
-    ours = best_of(3, lambda: next(blocks(new_utterance(checkpoint, codes))).cost_s)
-    reference = best_of(3, lambda: next(reference_blocks(checkpoint, codes)).cost_s)
+    ours = best_of(2, lambda: next(blocks(new_utterance(checkpoint, codes))).cost_s)
+    reference = best_of(2, lambda: next(reference_blocks(checkpoint, codes)).cost_s)
     synthesizer = Synthesizer(checkpoint)
 
     def beside_others(batched: bool) -> float:
@@ -233,11 +233,9 @@ def _joins(checkpoint: Checkpoint) -> tuple[list[Figure], list[Plot]]:
     offline, other = (wave_of(new_utterance(checkpoint, codes, seed, OFFLINE)) for seed in (1, 2))
     jumps = np.abs(np.diff(streamed))
     joins = np.cumsum([len(wave) for wave in waves])[:-1] - 1
-    inside = np.delete(jumps, joins).max()
+    share = float(jumps[joins].max() / np.delete(jumps, joins).max())
     return [
-        Figure(
-            "largest step between samples at a join, the largest inside blocks being 1", jumps[joins].max() / inside, ""
-        ),
+        Figure("largest step between samples at a join, the largest inside blocks being 1", share, ""),
         Figure(
             "log-mel distance of streamed and offline, the same 200 tokens",
             _distance([streamed], [offline]),
