@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import soxr
+from hibari import Hibari
 
 from training import voices
 from training.paths import REPLY_RATE, SPEECH_RATE, WEIGHTS
@@ -21,6 +22,7 @@ SENTENCES = (
     "Thank you for calling. Goodbye.",
 )
 _PAUSE_S = 0.3
+_HIBARI_RATE = 24_000
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,13 @@ class Spoken:
 @functools.cache
 def sentences() -> list[Spoken]:
     """Each of `SENTENCES`, about 20 s in all."""
-    return [_spoken(text, voices.say(text, voices.Speaker(voices.AGENT), REPLY_RATE)) for text in SENTENCES]
+    voice = Hibari(threads=1)
+    found = []
+    for text in SENTENCES:
+        said = np.asarray(voice(text, seed=1), np.float32)  # with a seed, the same each time
+        wave = voices.trim(soxr.resample(said, _HIBARI_RATE, REPLY_RATE), REPLY_RATE)
+        found.append(_spoken(text, wave * (voices.PEAK / float(np.abs(wave).max()))))
+    return found
 
 
 @functools.cache
