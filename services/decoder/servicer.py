@@ -66,6 +66,9 @@ class SpeechDecoderServicer(decoder_pb2_grpc.SpeechDecoderServicer):
         """A voice from a reference recording."""
         if self._slots.draining:
             raise DrainingError("the service is draining; use another replica")
+        rate = self._engine.sample_rate
+        if request.sample_rate not in (0, rate):
+            raise InvalidInputError(f"sample_rate {request.sample_rate}: reference audio must be at {rate} Hz")
         return decoder_pb2.RegisterVoiceResponse(
             voice_id=await self._engine.register_voice(request.pcm, list(request.codes))
         )
