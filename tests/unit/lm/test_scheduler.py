@@ -50,8 +50,8 @@ def finish(scheduler: Scheduler) -> None:
         scheduler.step()
 
 
-def alone(make: Make, tokens: list[int], settings: GenerationSettings, step_tokens: int = 64) -> Client:
-    scheduler = make(step_tokens=step_tokens)
+def alone(make: Make, tokens: list[int], settings: GenerationSettings, chunk: int = 64) -> Client:
+    scheduler = make(chunk=chunk, silent=chunk)
     client = Client(scheduler).open(tokens)
     scheduler.generate(client.state, settings)
     finish(scheduler)
@@ -63,10 +63,10 @@ def test_answer_does_not_depend_on_how_the_prompt_was_cut(
     make_scheduler: Make, template: ChatTemplate, settings: GenerationSettings
 ) -> None:
     ids = prompt(template, turns=4)
-    whole = alone(make_scheduler, ids, settings, step_tokens=1000)
+    whole = alone(make_scheduler, ids, settings, chunk=1000)
     assert len(whole.answer) > 10
-    for step_tokens in (1, 7, 64):
-        assert alone(make_scheduler, ids, settings, step_tokens).answer == whole.answer
+    for chunk in (1, 7, 64):
+        assert alone(make_scheduler, ids, settings, chunk).answer == whole.answer
     scheduler = make_scheduler()
     client = Client(scheduler).open(ids[:5])
     for start in range(5, len(ids), 11):
@@ -169,7 +169,6 @@ def test_model_that_ends_finishes_the_turn(
         nonlocal steps
         logits = torch.zeros(len(spans), 1024)
         for span in spans:
-            span.cache.reserve(len(span.tokens))
             span.cache.advance(len(span.tokens))
         steps += 1
         logits[:, template.end if steps == 6 else template.vocabulary.speech_offset + 3] = 5.0
@@ -275,7 +274,7 @@ def test_ids_outside_the_vocabulary(make_scheduler: Make, template: ChatTemplate
 
 
 def test_long_prompts_do_not_hold_up_answers(make_scheduler: Make, template: ChatTemplate) -> None:
-    scheduler = make_scheduler(step_tokens=32)
+    scheduler = make_scheduler(chunk=32)
     talker = Client(scheduler).open(prompt(template))
     scheduler.generate(talker.state, GREEDY)
     while not talker.answer:
@@ -305,7 +304,7 @@ def test_closed_session_costs_nothing(make_scheduler: Make, template: ChatTempla
 def test_failed_step_tells_its_sessions_and_spares_the_others(
     make_scheduler: Make, template: ChatTemplate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scheduler = make_scheduler(step_tokens=8)
+    scheduler = make_scheduler(silent=8)
     first = Client(scheduler).open([65] * 8)
     second = Client(scheduler).open([66] * 8)
     forward = scheduler._runner.forward
