@@ -47,7 +47,7 @@ class StepAttention:
         self._pool.data[layer][:, self._blocks, :, self._offsets] = pairs
         if len(self._plans) == 1:
             return self._plans[0](layer, queries)
-        parts = queries.split(self._counts)
+        parts = torch.split(queries, self._counts)
         return torch.cat([plan(layer, part) for plan, part in zip(self._plans, parts, strict=True)])
 
 

@@ -10,7 +10,8 @@ from typing import TypeVar
 
 from services.common.errors import DrainingError
 from services.lm.engine import Emit, Event, GenerationSettings
-from services.lm.torch_engine.scheduler import Scheduler, SessionState
+from services.lm.torch_engine.scheduler import Scheduler
+from services.lm.torch_engine.sessions import SessionState
 
 log = logging.getLogger(__name__)
 

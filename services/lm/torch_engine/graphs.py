@@ -91,7 +91,7 @@ class CudaCapture:
     def __call__(self, function: Callable[[], torch.Tensor]) -> Replay:
         """Runs `function` to warm up, then captures it; see `Capture`."""
         # What a first call sets up (handles, workspaces) must not be captured, hence the stream of its own.
-        stream = torch.cuda.Stream()
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             for _ in range(_WARM_UPS):

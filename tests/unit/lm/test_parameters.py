@@ -103,7 +103,7 @@ def write_large(directory: Path) -> int:
         "seq_length": 64, "multi_query_attention": True, "multi_query_group_num": 2,
     }  # fmt: skip
     (directory / "config.json").write_text(json.dumps(config))
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     shapes = weights.Architecture.from_config(config).shapes()
     for layer in range(LAYERS):
         mine = [name for name in shapes if f".layers.{layer}." in name or (layer == 0 and ".layers." not in name)]
