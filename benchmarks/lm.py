@@ -1,4 +1,4 @@
-"""The language model: tokens a second over sessions, what a long prompt costs the others, what prefilling early saves."""
+"""The language model: tokens a second over sessions, the cost of a long prompt to others, the gain of early prefill."""
 
 import asyncio
 import random
@@ -175,8 +175,8 @@ def _delay(bench: Bench, beside: int, chunks: Chunks) -> float:
             times.append(step())
         scheduler.close(reader)
         prefills.append(times)
-    usual = median(ordinary)
-    return max(median(times) for times in zip(*prefills, strict=False)) / usual - 1
+    longest: float = max(median(times) for times in zip(*prefills, strict=False))
+    return longest / median(ordinary) - 1
 
 
 class _Talker:

@@ -7,6 +7,7 @@ Query heads that share a key-value head are laid out as more queries of it, so t
 from collections.abc import Sequence
 from typing import Protocol
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -15,6 +16,7 @@ from services.lm.torch_engine.cache import BLOCK_TOKENS, BlockPool, KVCache
 # Blocks that lie between those of a batch are computed along with them, and thrown away, up to this many for each one
 # that is wanted; beyond, the wanted ones are copied together.
 _SPARSEST = 3
+_NOTHING = torch.zeros(())
 
 
 class Plan(Protocol):
@@ -37,14 +39,17 @@ class StepAttention:
         self, pool: BlockPool, blocks: torch.Tensor, offsets: torch.Tensor, plans: Sequence[tuple[int, Plan]]
     ) -> None:
         self._pool = pool
-        self._blocks = blocks
-        self._offsets = offsets
+        # The rows of a layer's memory that each token's keys and then its values take, one for each head.
+        _, _, count, kv, block, _ = pool.data.shape
+        pair, head = torch.arange(2, device=blocks.device)[:, None], torch.arange(kv, device=blocks.device)
+        self._rows = (((pair * count + blocks[:, None, None]) * kv + head) * block + offsets[:, None, None]).flatten()
         self._plans = [plan for _, plan in plans]
         self._counts = [count for count, _ in plans]
 
     def __call__(self, layer: int, queries: torch.Tensor, pairs: torch.Tensor) -> torch.Tensor:
         """Queries (rows, heads, size), keys and values (rows, 2, kv, size) -> (rows, heads, size)."""
-        self._pool.data[layer][:, self._blocks, :, self._offsets] = pairs
+        size = pairs.shape[-1]
+        self._pool.data[layer].view(-1, size).index_copy_(0, self._rows, pairs.reshape(-1, size))
         if len(self._plans) == 1:
             return self._plans[0](layer, queries)
         parts = torch.split(queries, self._counts)
@@ -119,32 +124,38 @@ class PoolPlan:
 
     Args:
         caches: of the sessions; the block for each new token is reserved already.
+        heads: query heads.
     """
 
-    def __init__(self, pool: BlockPool, caches: Sequence[KVCache]) -> None:
+    def __init__(self, pool: BlockPool, caches: Sequence[KVCache], heads: int) -> None:
         self._pool = pool
-        sessions, width = len(caches), max(len(cache.blocks) for cache in caches)
-        held = [block for cache in caches for block in cache.blocks]
-        low, high = min(held), max(held) + 1
+        # NumPy: its operations on a few numbers take a fraction of the time that torch's do.
+        counts = np.array([len(cache.blocks) for cache in caches])
+        held = np.array([block for cache in caches for block in cache.blocks])
+        sessions, width = len(caches), int(counts.max())
+        low, high = int(held.min()), int(held.max()) + 1
         self._dense = high - low <= _SPARSEST * len(held)
         self._range = slice(low, high)
-        place = {block: block - low for block in held} if self._dense else {b: i for i, b in enumerate(held)}
+        self._held = torch.from_numpy(held)
         count = high - low if self._dense else len(held)
-        owner, back = [sessions] * count, [0] * count
-        table = [0] * (sessions * width)
-        for row, cache in enumerate(caches):
-            for column, block in enumerate(cache.blocks):
-                at = place[block]
-                owner[at], back[at] = row, row * width + column
-                table[row * width + column] = at
-        self._sessions, self._width = sessions, width
-        self._held = torch.tensor(held)
-        self._owner = torch.tensor(owner)
-        self._asking = self._owner.clamp(max=sessions - 1)
-        self._back = torch.tensor(back)
-        self._table = torch.tensor(table)
-        lengths = torch.tensor([cache.length + 1 for cache in caches])
-        self._unseen = (torch.arange(width * BLOCK_TOKENS) >= lengths[:, None])[:, None]
+        at = held - low if self._dense else np.arange(count)
+        session = np.repeat(np.arange(sessions), counts)
+        column = np.arange(len(held)) - np.repeat(counts.cumsum() - counts, counts)
+        # Which session asks each block, and where its scores go; blocks between those of the batch ask in vain.
+        asking, by_block = np.zeros((2, count), np.int64)
+        asking[at], by_block[at] = session, session * heads * width + column
+        by_session = np.zeros((sessions, 1, width), np.int64)
+        by_session[session, 0, column] = at
+        owners = np.zeros((sessions, count), np.float32)
+        owners[session, at] = 1
+        head = np.arange(heads)
+        lengths = np.array([cache.length + 1 for cache in caches])
+        unseen = np.where(np.arange(width * BLOCK_TOKENS) < lengths[:, None], np.float32(0), np.float32(-np.inf))
+        self._asking = torch.from_numpy(asking)
+        self._to_sessions = torch.from_numpy((by_session * heads + head[:, None]).ravel())
+        self._to_blocks = torch.from_numpy((by_block[:, None] + head * width).ravel())
+        self._owners = torch.from_numpy(owners)
+        self._unseen = torch.from_numpy(unseen)[:, None]
 
     def __call__(self, layer: int, queries: torch.Tensor) -> torch.Tensor:
         """See `Plan`."""
@@ -152,14 +163,11 @@ class PoolPlan:
         kept = self._pool.data[layer]
         kept = kept[:, self._range] if self._dense else kept.index_select(1, self._held)
         _, blocks, kv, block, _ = kept.shape
-        group, width = heads // kv, self._width
-        asked = (queries * size**-0.5).index_select(0, self._asking).view(blocks * kv, group, size)
-        scores = torch.bmm(asked, kept[0].flatten(0, 1).transpose(1, 2)).view(blocks, heads, block)
-        by_session = scores.index_select(0, self._table).view(sessions, width, heads, block).transpose(1, 2)
-        by_session = by_session.reshape(sessions, heads, width * block).masked_fill_(self._unseen, -torch.inf)
-        shares = by_session.softmax(-1).view(sessions, heads, width, block).transpose(1, 2)
-        by_block = shares.reshape(sessions * width, heads, block).index_select(0, self._back)
-        parts = torch.bmm(by_block.view(blocks * kv, group, block), kept[1].flatten(0, 1))
-        # A row more takes what was computed for blocks that belong to nobody in the batch.
-        out = queries.new_zeros(sessions + 1, heads, size)
-        return out.index_add_(0, self._owner, parts.view(blocks, heads, size))[:sessions]
+        group = heads // kv
+        asked = queries.index_select(0, self._asking).view(blocks * kv, group, size)
+        scores = torch.baddbmm(_NOTHING, asked, kept[0].flatten(0, 1).transpose(1, 2), beta=0, alpha=size**-0.5)
+        by_session = scores.view(blocks * heads, block).index_select(0, self._to_sessions).view(sessions, heads, -1)
+        shares = by_session.add_(self._unseen).softmax(-1)
+        by_block = shares.view(-1, block).index_select(0, self._to_blocks).view(blocks * kv, group, block)
+        parts = torch.bmm(by_block, kept[1].flatten(0, 1)).view(blocks, heads * size)
+        return (self._owners @ parts).view(sessions, heads, size)

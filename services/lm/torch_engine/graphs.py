@@ -17,6 +17,8 @@ Replay = Callable[[], torch.Tensor]
 Capture = Callable[[Callable[[], torch.Tensor]], Replay]
 
 _NARROWEST = 8
+# Sessions times columns: bounds the memory and the time that padding costs when one session is much longer than others.
+_MOST_BLOCKS = 4096
 _WARM_UPS = 2
 
 
@@ -26,7 +28,7 @@ class DecodeGraphs:
     All are captured here, so that no call waits for it; they share the memory of their intermediate results.
 
     Args:
-        sessions: the largest step; larger ones do not fit.
+        sessions: the largest step.
         context_length: of the longest session, tokens.
         capture: makes a graph of a function that reads and writes fixed tensors.
     """
@@ -43,12 +45,15 @@ class DecodeGraphs:
         self._tables = torch.zeros(count, width, dtype=torch.long, device=device)
         # The largest first: the smaller ones then fit into its memory.
         self._graphs = {
-            (c, w): capture(self._step(c, w)) for c in reversed(self._counts) for w in reversed(self._widths)
+            (c, w): capture(self._step(c, w))
+            for c in reversed(self._counts)
+            for w in reversed(self._widths)
+            if c * w <= _MOST_BLOCKS
         }
 
-    def fit(self, sessions: int) -> bool:
-        """Whether a step of so many sessions was captured."""
-        return sessions <= self._counts[-1]
+    def fit(self, caches: Sequence[KVCache]) -> bool:
+        """Whether a step of these sessions was captured."""
+        return self._key(caches) in self._graphs
 
     def run(self, tokens: Sequence[int], caches: Sequence[KVCache]) -> torch.Tensor:
         """One token of each session, whose block is reserved. Returns (sessions, vocabulary) logits, float32.
@@ -56,8 +61,7 @@ class DecodeGraphs:
         They are overwritten by the next step.
         """
         sessions = len(caches)
-        count = next(c for c in self._counts if c >= sessions)
-        width = next(w for w in self._widths if w >= max(len(cache.blocks) for cache in caches))
+        count, width = self._key(caches)
         padding = [0] * (count - sessions)
         past = [cache.length for cache in caches]
         blocks = [cache.blocks[length // BLOCK_TOKENS] for cache, length in zip(caches, past, strict=True)]
@@ -68,6 +72,10 @@ class DecodeGraphs:
         self._tables[:sessions, :width].copy_(torch.tensor(table))
         self._tables[sessions:count, :width].zero_()
         return self._graphs[count, width]()[:sessions]
+
+    def _key(self, caches: Sequence[KVCache]) -> tuple[int, int]:
+        widest = max(len(cache.blocks) for cache in caches)
+        return _doubling(1, len(caches))[-1], _doubling(_NARROWEST, widest)[-1]
 
     def _step(self, count: int, width: int) -> Callable[[], torch.Tensor]:
         ids, positions, blocks, offsets = self._at[:, :count]

@@ -33,9 +33,7 @@ class Network:
         for index, layer in enumerate(parameters.layers):
             qkv = F.linear(self._normed(hidden, layer.norm), layer.qkv, layer.qkv_bias)
             split = qkv.view(rows, heads + 2 * kv, size)
-            turned = split[:, : heads + kv]
-            pairs = torch.view_as_complex(turned.float().view(rows, heads + kv, size // 2, 2))
-            turned.copy_(torch.view_as_real(pairs * turns).flatten(-2))
+            _turn(split[:, : heads + kv], turns)
             seen = attend(index, split[:, :heads], split[:, heads:].view(rows, 2, kv, size))
             hidden = hidden + F.linear(seen.reshape(rows, heads * size), layer.out)
             gate, up = F.linear(self._normed(hidden, layer.mlp_norm), layer.gate_up).chunk(2, dim=-1)
@@ -48,6 +46,15 @@ class Network:
 
     def _normed(self, hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         return F.rms_norm(hidden, (hidden.shape[-1],), weight, self._parameters.architecture.eps)
+
+
+def _turn(heads: torch.Tensor, turns: torch.Tensor) -> None:
+    """Turns (rows, heads, size) in place by (rows, 1, size / 2) complex numbers."""
+    pairs = heads.unflatten(-1, (-1, 2))
+    if heads.dtype == torch.float32:
+        torch.view_as_complex(pairs).mul_(turns)
+    else:
+        pairs.copy_(torch.view_as_real(torch.view_as_complex(pairs.float()) * turns))
 
 
 def _turns(parameters: Parameters) -> torch.Tensor:

@@ -55,7 +55,7 @@ def load(
 
     Raises:
         WeightsError: a file can no longer be read.
-        ValueError: int4 does not suit this model or device.
+        ValueError: the device cannot compute in int4.
     """
     placed: dict[str, torch.Tensor] = {}
     for name, tensor in checkpoint.tensors():

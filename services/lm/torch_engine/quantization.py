@@ -10,10 +10,11 @@ _GROUPS = (128, 64, 32)
 def quantized(weight: torch.Tensor) -> torch.Tensor:
     """A tensor that `F.linear` takes for `weight`, (out, in), in about 4.25 bits a value.
 
-    It is packed for the tinygemm kernels of the weight's device: CPU, or CUDA from compute capability 8.0 on.
+    It is packed for the tinygemm kernels of the weight's device: CPU, or CUDA from compute capability 8.0 on. A weight
+    whose rows cannot be cut into groups comes back as it is.
 
     Raises:
-        ValueError: the rows cannot be cut into groups, or the device has no such kernel.
+        ValueError: the device has no such kernel.
     """
     from torchao.prototype.quantization.int4 import PrototypeInt4WeightOnlyConfig
     from torchao.quantization import Int4WeightOnlyConfig, quantize_
@@ -21,7 +22,7 @@ def quantized(weight: torch.Tensor) -> torch.Tensor:
     rows, length = weight.shape
     group = next((size for size in _GROUPS if length % size == 0), None)
     if group is None:
-        raise ValueError(f"int4 needs rows of a multiple of {_GROUPS[-1]} values; one of {length} cannot be cut")
+        return weight
     if weight.device.type == "cpu":
         config = PrototypeInt4WeightOnlyConfig(group_size=group, set_inductor_config=False)
     else:

@@ -1,7 +1,9 @@
 """Runs the network on a batch of spans: new tokens of many sessions in one row, each attending to its own session."""
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 
@@ -38,11 +40,16 @@ class Runner:
         self.device = parameters.device
         self.pool = BlockPool(CacheShape.of(architecture), kv_tokens, parameters.dtype, self.device)
         self._network = Network(parameters)
+        self._heads = architecture.heads
         self._group = architecture.heads // architecture.kv_heads
         self._in_place = self.device.type == "cpu" and parameters.dtype == torch.float32
         self._graphs: DecodeGraphs | None = None
+        # What a thread does on a GPU goes to its current one, which is the first unless told otherwise.
+        self._current = torch.cuda.device(self.device) if self.device.type == "cuda" else contextlib.nullcontext()
         if self.device.type == "cuda":
-            self._graphs = DecodeGraphs(self._network, self.pool, sessions, architecture.context_length, CudaCapture())
+            with self._current:
+                capture = CudaCapture()
+                self._graphs = DecodeGraphs(self._network, self.pool, sessions, architecture.context_length, capture)
 
     def cache(self) -> KVCache:
         """An empty cache for a session."""
@@ -54,9 +61,11 @@ class Runner:
 
         Returns the logits after each span that wants them, in their order: (wanted, vocabulary), float32.
         """
-        graphs = self._graphs
-        if graphs and graphs.fit(len(spans)) and all(len(span.tokens) == 1 and span.wanted for span in spans):
-            logits = graphs.run([span.tokens[0] for span in spans], [span.cache for span in spans])
+        caches = [span.cache for span in spans]
+        decodes = all(len(span.tokens) == 1 and span.wanted for span in spans)
+        if self._graphs is not None and decodes and self._graphs.fit(caches):
+            with self._current:
+                logits = self._graphs.run([span.tokens[0] for span in spans], caches)
         else:
             logits = self._eager(spans)
         for span in spans:
@@ -64,10 +73,11 @@ class Runner:
         return logits
 
     def _eager(self, spans: Sequence[Span]) -> torch.Tensor:
-        # Single tokens come first, because they attend as one batch.
-        order = sorted(range(len(spans)), key=lambda i: len(spans[i].tokens) > 1)
-        single = [spans[i].cache for i in order if len(spans[i].tokens) == 1]
-        plans: list[tuple[int, Plan]] = [(len(single), self._decode_plan(single))] if single else []
+        # Single tokens come first, because they attend together.
+        single = [i for i, span in enumerate(spans) if len(span.tokens) == 1]
+        single.sort(key=lambda i: self._width(spans[i].cache))
+        order = single + [i for i, span in enumerate(spans) if len(span.tokens) > 1]
+        plans = self._decode_plans([spans[i].cache for i in single])
         ids: list[int] = []
         positions: list[int] = []
         blocks: list[int] = []
@@ -87,9 +97,20 @@ class Runner:
         last = [ends[i] for i, span in enumerate(spans) if span.wanted]
         return self._network.logits(hidden[torch.tensor(last, dtype=torch.long, device=self.device)])
 
-    def _decode_plan(self, caches: Sequence[KVCache]) -> Plan:
-        if self._in_place:
-            return PoolPlan(self.pool, caches)
+    def _width(self, cache: KVCache) -> int:
+        """Sessions of one width share a plan: where keys and values are copied side by side, padding must be small."""
+        return 0 if self._in_place else (len(cache.blocks) - 1).bit_length()
+
+    def _decode_plans(self, caches: Sequence[KVCache]) -> list[tuple[int, Plan]]:
+        plans: list[tuple[int, Plan]] = []
+        for _, group in groupby(caches, self._width):
+            alike = list(group)
+            plans.append(
+                (len(alike), PoolPlan(self.pool, alike, self._heads) if self._in_place else self._padded(alike))
+            )
+        return plans
+
+    def _padded(self, caches: Sequence[KVCache]) -> PaddedPlan:
         width = max(len(cache.blocks) for cache in caches)
         table = [cache.blocks + [0] * (width - len(cache.blocks)) for cache in caches]
         lengths = torch.tensor([cache.length + 1 for cache in caches], device=self.device)

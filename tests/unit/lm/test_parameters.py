@@ -90,9 +90,10 @@ def test_int4_rounds_to_sixteen_levels_a_group() -> None:
     assert all(len(row.unique()) <= 16 for row in seen.reshape(-1, 128).mul(1e4).round())
 
 
-def test_int4_needs_rows_that_can_be_cut() -> None:
-    with pytest.raises(ValueError, match="one of 48 cannot be cut"):
-        quantized(torch.zeros(64, 48))
+def test_rows_that_cannot_be_cut_into_groups_stay_as_they_are() -> None:
+    weight = torch.randn(64, 48)
+    assert quantized(weight) is weight
+    assert quantized(torch.randn(64, 96)).shape == (64, 96)
 
 
 def write_large(directory: Path) -> int:

@@ -122,8 +122,8 @@ def test_captured_steps_pad_to_their_sizes(network: Parameters) -> None:
 
     graphs = DecodeGraphs(Network(network), runner.pool, sessions=6, context_length=1024, capture=capture)
     assert len(captured) == 4 * 3  # 1, 2, 4, 8 sessions; 8, 16, 32 columns
-    assert graphs.fit(8)
-    assert not graphs.fit(9)
+    assert graphs.fit([runner.cache()] * 8)
+    assert not graphs.fit([runner.cache()] * 9)
     for count in (3, 8, 1):
         caches = [runner.cache() for _ in range(count)]
         for cache, prompt in zip(caches, prompts(), strict=False):

@@ -13,7 +13,7 @@ from services.lm.torch_engine.sessions import SessionState
 
 Make = Callable[..., Scheduler]
 GREEDY = GenerationSettings(max_new_tokens=60)
-SAMPLED = GenerationSettings(temperature=1.0, top_p=0.95, seed=5, max_new_tokens=60)
+SAMPLED = GenerationSettings(temperature=1.0, top_p=0.95, seed=17, max_new_tokens=60)
 
 
 @dataclass
@@ -82,9 +82,10 @@ def test_answer_does_not_depend_on_how_the_prompt_was_cut(
 def test_sessions_together_are_as_alone(
     make_scheduler: Make, template: ChatTemplate, settings: GenerationSettings
 ) -> None:
-    prompts = [prompt(template, text, turns) for text, turns in [("a", 1), ("what?", 5), ("st", 2), ("more", 3)]]
+    texts = ["a", "what?", "st", "more", "hello", "hello world", "stream", "re"]
+    prompts = [prompt(template, text, turns) for turns, text in enumerate(texts, start=1)]
     expected = [alone(make_scheduler, ids, settings).answer for ids in prompts]
-    assert len({tuple(answer) for answer in expected}) == 4
+    assert len({tuple(answer) for answer in expected}) == 8
     scheduler = make_scheduler()
     clients = []
     for ids in prompts:
@@ -401,22 +402,21 @@ def test_prompts_wait_for_memory_that_answers_hold(make_scheduler: Make) -> None
 
 def test_prompts_that_wait_for_each_other_leave_nothing_to_do_until_one_must_answer(make_scheduler: Make) -> None:
     scheduler = make_scheduler(context_length=512, kv_tokens=512, silent=32)
-    first, second = [Client(scheduler).open([65] * 500) for _ in range(2)]
+    first, second = [Client(scheduler).open([65] * 480) for _ in range(2)]
     finish(scheduler)
     assert first.state.pending
     assert second.state.pending
     scheduler.generate(second.state, GenerationSettings(max_new_tokens=2))
     finish(scheduler)
-    assert second.reason is Reason.CONTEXT_FULL or second.reason is Reason.MAX_TOKENS
-    assert not first.state.pending
-    assert first.state.cache.length == 500
+    assert second.reason is Reason.MAX_TOKENS
+    assert first.state.cache.length == 480
 
 
 def test_when_answers_outgrow_the_memory_the_last_to_start_is_refused(make_scheduler: Make) -> None:
     scheduler = make_scheduler(context_length=512, kv_tokens=512)
-    clients = [Client(scheduler).open([65] * 150) for _ in range(3)]
+    clients = [Client(scheduler).open([65] * 100) for _ in range(3)]
     finish(scheduler)
-    settings = GenerationSettings(say="z" * 100)
+    settings = GenerationSettings(say="z" * 20)
     for client in (clients[1], clients[0], clients[2]):
         scheduler.generate(client.state, settings)
         scheduler.step()
@@ -430,7 +430,7 @@ def test_when_answers_outgrow_the_memory_the_last_to_start_is_refused(make_sched
     assert scheduler.sessions == 2
     for client in clients[:2]:
         assert client.reason is not None
-        assert client.answer == alone(make_scheduler, [65] * 150, settings).answer
+        assert client.answer == alone(make_scheduler, [65] * 100, settings).answer
     for client in clients:
         scheduler.close(client.state)
     assert scheduler._runner.pool.free == scheduler._runner.pool.blocks
