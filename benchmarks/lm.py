@@ -16,7 +16,7 @@ from services.lm import weights
 from services.lm.engine import Added, Event, Finished, GenerationSettings, Kind
 from services.lm.prompt import ChatTemplate
 from services.lm.torch_engine import parameters
-from services.lm.torch_engine.build import CHUNKS
+from services.lm.torch_engine.build import chunks_for
 from services.lm.torch_engine.engine import TorchEngine
 from services.lm.torch_engine.runner import Runner
 from services.lm.torch_engine.scheduler import Chunks, Scheduler
@@ -24,8 +24,8 @@ from services.lm.torch_engine.sessions import SessionState
 
 NANO = Path(__file__).resolve().parent.parent / "weights" / "nano" / "lm"
 SESSIONS = (1, 2, 4, 8, 16)
-ROUNDS = 5
-_WARM_UP_S, _WINDOW_S = 0.3, 1.0
+ROUNDS = 7
+_WARM_UP_S, _WINDOW_S = 0.15, 0.6
 # The demo's sampling.
 _TEMPERATURE, _TOP_P = 0.2, 0.8
 _QUESTION_TOKENS = 50
@@ -41,9 +41,10 @@ class Bench:
     network: parameters.Parameters
     template: ChatTemplate
 
-    def scheduler(self, chunks: Chunks = CHUNKS["cpu"]) -> Scheduler:
-        """With memory for all sessions at full length."""
+    def scheduler(self, chunks: Chunks | None = None) -> Scheduler:
+        """With memory for all sessions at full length, and the service's own chunks unless others are given."""
         architecture = self.network.architecture
+        chunks = chunks or chunks_for(architecture, self.network.device)
         runner = Runner(self.network, max(SESSIONS) * architecture.context_length)
         return Scheduler(runner, self.template, architecture.context_length, architecture.end_tokens, chunks)
 
@@ -66,7 +67,7 @@ def measure() -> Section:
         Figure(f"tokens a second, {SESSIONS[-1]} sessions together", most, "1/s", one, False, "one session at a time")
     ]
     for beside in _BESIDE:
-        ours = _delay(bench, beside, CHUNKS["cpu"])
+        ours = _delay(bench, beside, None)
         whole = _delay(bench, beside, Chunks(_LONG_PROMPT, _LONG_PROMPT))
         what = f"delay of the next token of {beside} session{'s' * (beside > 1)} by a {_LONG_PROMPT}-token prompt"
         figures.append(Figure(what, ours, "ordinary steps", whole, note="the prompt in one step"))
@@ -149,7 +150,7 @@ async def _rate(bench: Bench, engine: TorchEngine, sessions: int) -> float:
     return rate
 
 
-def _delay(bench: Bench, beside: int, chunks: Chunks) -> float:
+def _delay(bench: Bench, beside: int, chunks: Chunks | None) -> float:
     """By how many ordinary steps the next token of `beside` answering sessions comes later during a long prefill."""
     scheduler = bench.scheduler(chunks)
     talkers = [_Talker(bench, scheduler, number) for number in range(beside)]
