@@ -22,7 +22,16 @@ class Settings(ModelServiceSettings):
 
     model_config = SettingsConfigDict(env_prefix="TRUNKLINE_LM_")
 
-    dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="number format of the weights")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="number format of weights and activations; auto: float32 on the CPU, bfloat16 on a GPU"
+    )
+    quantization: Literal["none", "int4"] = Field("none", description="int4 stores the layers' matrices in four bits")
+    kv_mib: int = Field(
+        0, ge=0, description="memory for keys and values, MiB; 0: for all sessions at full length, or what the GPU has"
+    )
+    prefill_chunk: int = Field(
+        0, ge=0, description="prompt tokens in a step beside answers under way; 0 is the device's default"
+    )
 
 
 def main() -> None:
@@ -34,15 +43,25 @@ def main() -> None:
     try:
         template = ChatTemplate.load(settings.weights)
         # torch takes seconds to import: what is wrong with the settings or the small files is told before.
-        from services.lm.torch_engine.build import build
+        from services.lm.torch_engine.build import TorchSettings, build
 
-        engine, revision = build(settings.weights, template, settings.dtype, settings.device, settings.threads)
-    except WeightsError as error:
+        engine, revision = build(
+            settings.weights,
+            template,
+            TorchSettings(
+                dtype=settings.dtype,
+                quantization=settings.quantization,
+                device=settings.device,
+                threads=settings.threads,
+                kv_mib=settings.kv_mib,
+                capacity=settings.capacity,
+                chunk=settings.prefill_chunk,
+            ),
+        )
+    except (WeightsError, ValueError) as error:
         fail(PROG, str(error))
-    except ValueError as error:
-        fail(PROG, f"--device: {error}")
     slots = Slots(settings.capacity, "language model sessions")
-    servicer = VoiceLMServicer(engine, template, slots, revision)
+    servicer = VoiceLMServicer(engine, template, slots, revision, engine.kv_tokens)
     try:
         asyncio.run(_serve(servicer, settings.listen, slots))
     except OSError as error:

@@ -16,13 +16,18 @@ SERVICE = "trunkline.v1.VoiceLM"
 
 
 class VoiceLMServicer(lm_pb2_grpc.VoiceLMServicer):
-    """One conversation per stream, as many as there are slots."""
+    """One conversation per stream, as many as there are slots.
 
-    def __init__(self, engine: Engine, template: ChatTemplate, slots: Slots, revision: str) -> None:
+    Args:
+        kv_tokens: tokens whose keys and values the engine can hold; 0 when it does not say.
+    """
+
+    def __init__(self, engine: Engine, template: ChatTemplate, slots: Slots, revision: str, kv_tokens: int = 0) -> None:
         self._engine = engine
         self._template = template
         self._slots = slots
         self._revision = revision
+        self._kv_tokens = kv_tokens
 
     async def Info(  # noqa: N802
         self, request: lm_pb2.VoiceLMInfoRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -39,6 +44,7 @@ class VoiceLMServicer(lm_pb2_grpc.VoiceLMServicer):
             capacity=self._slots.capacity,
             active=self._slots.active,
             model_revision=self._revision,
+            kv_tokens=self._kv_tokens,
         )
 
     async def Converse(  # noqa: N802

@@ -27,7 +27,7 @@ if _version_not_supported:
 
 class VoiceLMStub:
     """Errors: INVALID_ARGUMENT for ids or settings out of range, FAILED_PRECONDITION for a command in the wrong order,
-    RESOURCE_EXHAUSTED when every session is taken, OUT_OF_RANGE when the context is full,
+    RESOURCE_EXHAUSTED when every session is taken or the answers under way outgrow the memory, OUT_OF_RANGE when the context is full,
     UNAVAILABLE while the service drains.
     """
 
@@ -51,7 +51,7 @@ class VoiceLMStub:
 
 class VoiceLMServicer:
     """Errors: INVALID_ARGUMENT for ids or settings out of range, FAILED_PRECONDITION for a command in the wrong order,
-    RESOURCE_EXHAUSTED when every session is taken, OUT_OF_RANGE when the context is full,
+    RESOURCE_EXHAUSTED when every session is taken or the answers under way outgrow the memory, OUT_OF_RANGE when the context is full,
     UNAVAILABLE while the service drains.
     """
 
@@ -93,7 +93,7 @@ def add_VoiceLMServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class VoiceLM:
     """Errors: INVALID_ARGUMENT for ids or settings out of range, FAILED_PRECONDITION for a command in the wrong order,
-    RESOURCE_EXHAUSTED when every session is taken, OUT_OF_RANGE when the context is full,
+    RESOURCE_EXHAUSTED when every session is taken or the answers under way outgrow the memory, OUT_OF_RANGE when the context is full,
     UNAVAILABLE while the service drains.
     """
 

@@ -28,7 +28,7 @@ GRPC_VERSION: str
 
 class VoiceLMStub:
     """Errors: INVALID_ARGUMENT for ids or settings out of range, FAILED_PRECONDITION for a command in the wrong order,
-    RESOURCE_EXHAUSTED when every session is taken, OUT_OF_RANGE when the context is full,
+    RESOURCE_EXHAUSTED when every session is taken or the answers under way outgrow the memory, OUT_OF_RANGE when the context is full,
     UNAVAILABLE while the service drains.
     """
 
@@ -46,7 +46,7 @@ class VoiceLMStub:
 @_typing.type_check_only
 class VoiceLMAsyncStub(VoiceLMStub):
     """Errors: INVALID_ARGUMENT for ids or settings out of range, FAILED_PRECONDITION for a command in the wrong order,
-    RESOURCE_EXHAUSTED when every session is taken, OUT_OF_RANGE when the context is full,
+    RESOURCE_EXHAUSTED when every session is taken or the answers under way outgrow the memory, OUT_OF_RANGE when the context is full,
     UNAVAILABLE while the service drains.
     """
 
@@ -60,7 +60,7 @@ class VoiceLMAsyncStub(VoiceLMStub):
 
 class VoiceLMServicer(metaclass=_abc_1.ABCMeta):
     """Errors: INVALID_ARGUMENT for ids or settings out of range, FAILED_PRECONDITION for a command in the wrong order,
-    RESOURCE_EXHAUSTED when every session is taken, OUT_OF_RANGE when the context is full,
+    RESOURCE_EXHAUSTED when every session is taken or the answers under way outgrow the memory, OUT_OF_RANGE when the context is full,
     UNAVAILABLE while the service drains.
     """
 

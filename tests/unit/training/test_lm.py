@@ -5,12 +5,11 @@ import numpy as np
 import pytest
 import torch
 
-from services.lm import weights
 from services.lm.prompt import ChatTemplate
 from training.domain.numbers import random_number
 from training.domain.replies import all_fixed
 from training.domain.requests import INTENTS, make_request
-from training.lm import bpe
+from training.lm import bpe, transformers_model
 from training.lm.data import Calls, LossWeights, Row, Writer, batches, collate
 from training.lm.export import export, interleaved_rows, load_template
 from training.lm.model import LanguageModel, LMConfig
@@ -67,7 +66,7 @@ def test_exported_model_is_the_trained_one(model: LanguageModel, folder: Path) -
         for parameter in model.parameters():
             parameter.copy_(parameter.half().float())
     export(model, folder)
-    served = weights.load(folder).model
+    served = transformers_model.load(folder)
     prefix, rows = torch.randint(0, 300, (7,)), torch.randint(0, 300, (2, 9))
     positions = torch.arange(7, 16).repeat(2, 1)
     positions[1, 4:] += 50
