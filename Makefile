@@ -7,7 +7,7 @@ export PYTHON
 # one thread a process: the tests start many, and a small machine has few cores
 test unit integration acceptance: export OMP_NUM_THREADS = 1
 
-.PHONY: help setup setup-dev demo ask test lint typecheck imports protos protos-check unit integration acceptance bench clean
+.PHONY: help setup setup-dev demo ask test lint typecheck imports protos protos-check unit integration acceptance bench vllm clean
 
 help: ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,5 +60,8 @@ acceptance: setup-dev ## forty real phone calls, judged; takes some minutes
 bench: setup-dev ## measure the engines against the reference's schedule, write docs/benchmarks
 	$(VENV)/python -m benchmarks
 
-clean: ## remove caches and the environment
-	rm -rf .venv .demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build *.egg-info
+vllm: ## make .venv-vllm and run the tests of the LM engine vllm in it
+	@scripts/vllm.sh
+
+clean: ## remove caches and the environments
+	rm -rf .venv .venv-vllm .demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build *.egg-info
