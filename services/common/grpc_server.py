@@ -5,7 +5,7 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import grpc
@@ -54,6 +54,13 @@ class Slots:
             yield
         finally:
             self.active -= 1
+
+
+Check = Callable[[], Awaitable[None]]
+
+
+async def answers() -> None:
+    """The check of a backend that is always there."""
 
 
 class ErrorInterceptor(grpc.aio.ServerInterceptor):
@@ -180,9 +187,14 @@ class Server:
         except RuntimeError as error:
             raise OSError(f"cannot listen on {self._address}: is the port taken?") from error
         await self._server.start()
-        for name in ("", self._service):
-            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        await self.set_serving(True)
         return self.port
+
+    async def set_serving(self, serving: bool) -> None:
+        """What the health service says. A draining server stays NOT_SERVING."""
+        status = health_pb2.HealthCheckResponse
+        for name in ("", self._service):
+            await self._health.set(name, status.SERVING if serving else status.NOT_SERVING)
 
     async def drain(self, grace_s: float) -> None:
         """Takes no new streams, lets the live ones finish for `grace_s` seconds, then stops."""

@@ -2,68 +2,19 @@
 
 import asyncio
 import logging
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-import torch
-from pydantic import Field
-from pydantic_settings import SettingsConfigDict
-
-from services.common.errors import WeightsError
+from services.common.errors import ServiceError, SetupError, WeightsError
 from services.common.grpc_server import serve_until_signal
-from services.common.settings import ModelServiceSettings, fail, load
-from services.decoder import weights
-from services.decoder.batcher import FRAME_BUDGET
+from services.common.settings import fail, load
+from services.decoder.build import Settings, build
 from services.decoder.engine import DecoderEngine
 from services.decoder.servicer import make_server
-
-if TYPE_CHECKING:  # onnxruntime is loaded only where such a model is configured
-    from services.decoder.speaker import SpeakerEncoder
 
 PROG = "services.decoder"
 
 
-class Settings(ModelServiceSettings):
-    """Settings of the decoder service."""
-
-    model_config = SettingsConfigDict(env_prefix="TRUNKLINE_DECODER_")
-
-    max_voices: int = Field(64, ge=1, le=4096, description="registered voices kept at once")
-    flow_steps: int | None = Field(
-        None, ge=1, le=100, description="Euler steps of the flow; the weights' own config.yaml decides when not given"
-    )
-    temperature: float | None = Field(
-        None, ge=0, le=2, description="scale of the flow's noise; the weights' own config.yaml decides when not given"
-    )
-    speaker_model: Path | None = Field(
-        None, description="speaker-embedding model in ONNX, such as CAM++; registered voices then have an embedding"
-    )
-    frame_budget: int = Field(
-        FRAME_BUDGET, ge=256, le=1_000_000, description="mel frames of all streams that one step of the flow computes"
-    )
-
-
-def load_models(settings: Settings) -> tuple[weights.Checkpoint, "SpeakerEncoder | None"]:
-    """The decoder's models, and the speaker encoder where one is configured.
-
-    Raises:
-        WeightsError: a file is missing or does not fit.
-    """
-    checkpoint = weights.load(settings.weights, settings.device).sampled(settings.flow_steps, settings.temperature)
-    if settings.speaker_model is None:
-        return checkpoint, None
-    from services.decoder.speaker import SpeakerEncoder
-
-    return checkpoint, SpeakerEncoder(settings.speaker_model, checkpoint.config.flow.spk_embed_dim)
-
-
-async def run(settings: Settings, checkpoint: weights.Checkpoint, speaker_encoder: "SpeakerEncoder | None") -> None:
-    """Serves until a signal.
-
-    Raises:
-        OSError: the address cannot be listened on.
-    """
-    engine = DecoderEngine(checkpoint, settings.max_voices, settings.frame_budget, speaker_encoder)
+async def serve(settings: Settings, engine: DecoderEngine) -> None:
+    """Serves over this process's engine until a signal. Raises OSError where the address cannot be listened on."""
     try:
         await engine.warm_up()
         await serve_until_signal(make_server(engine, settings.listen, settings.capacity), PROG)
@@ -71,24 +22,29 @@ async def run(settings: Settings, checkpoint: weights.Checkpoint, speaker_encode
         engine.close()
 
 
-def check_device(name: str) -> None:
-    """Ends the process where torch cannot compute on the device."""
-    try:
-        torch.empty(1, device=name)
-    except (RuntimeError, AssertionError) as error:
-        fail(PROG, f"--device: cannot use {name!r}: {str(error).splitlines()[0]}")
+async def serve_over_triton(settings: Settings) -> None:
+    """Serves over Triton until a signal. Raises OSError, or ServiceError where Triton does not come up."""
+    # tritonclient is needed here alone
+    from services.common.triton import connected, watched
+    from services.decoder.triton_backend import MODEL, TritonDecoderBackend
+
+    async with connected(settings.triton_url, MODEL, settings.wait_for_triton) as model:
+        backend = await TritonDecoderBackend.connect(model)
+        server = make_server(backend, settings.listen, settings.capacity, backend.check)
+        async with watched(server, backend.check):
+            await serve_until_signal(server, PROG)
 
 
 def main() -> None:
-    """Exits with status 2 and one line on stderr where settings, weights, device or port are not usable."""
+    """Exits with status 2 and one line on stderr where settings, weights, device, Triton or port are not usable."""
     settings = load(Settings, PROG)
     logging.basicConfig(level=settings.log_level)
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
-    check_device(settings.device)
     try:
-        asyncio.run(run(settings, *load_models(settings)))
-    except (WeightsError, OSError) as error:
+        if settings.backend == "triton":
+            asyncio.run(serve_over_triton(settings))
+        else:
+            asyncio.run(serve(settings, build(settings)))
+    except (WeightsError, SetupError, ServiceError, OSError) as error:
         fail(PROG, str(error))
 
 

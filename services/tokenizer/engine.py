@@ -195,6 +195,9 @@ class LiveUtterance:
         async for tokens in self._encode():
             yield tokens
 
+    def close(self) -> None:
+        """Gives back what the utterance holds: nothing, for work that nobody waits for is dropped by itself."""
+
     async def _encode(self) -> AsyncGenerator[Tokens, None]:
         while self._utterance.due is not None:
             yield await self._engine.encode(self._utterance)
