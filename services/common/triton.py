@@ -345,7 +345,7 @@ async def watched(server: Server, check: Check) -> AsyncIterator[None]:
             try:
                 await check()
                 serving = True
-            except ServiceError as error:
+            except Exception as error:  # whatever it is, health must say so and the watch go on
                 serving = False
                 if before:
                     log.warning("Triton is away: %s", error)

@@ -105,9 +105,11 @@ class _Session:
     expires: float
     commands: asyncio.Queue[tuple[Command, Reply]] = field(default_factory=asyncio.Queue)
     task: asyncio.Task[None] | None = None
+    ending: bool = False
 
     def end(self) -> None:
         """Ends the session's task, and with it the session."""
+        self.ending = True
         if self.task is not None:
             self.task.cancel()
 
@@ -197,7 +199,7 @@ class Host:
     def _open(self, command: Command, hold: Reply) -> None:
         if command.session in self._sessions:
             hold.fail(InvalidInputError(f"session {command.session} is open already"))
-        elif len(self._sessions) >= self._capacity:
+        elif sum(not session.ending for session in self._sessions.values()) >= self._capacity:
             hold.fail(AtCapacityError(f"all {self._capacity} sessions at Triton are taken; try again later"))
         else:
             session = _Session(hold, self._clock() + self._lease_s)

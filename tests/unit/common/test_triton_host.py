@@ -187,6 +187,18 @@ def test_one_session_too_many(rig: Rig) -> None:
     rig.opened("c")
 
 
+def test_the_room_of_a_session_that_is_being_closed_is_free_at_once(rig: Rig) -> None:
+    rig.opened("a")
+    rig.opened("b")
+    for _ in range(20):
+        rig.send("close", "a")
+        again = rig.send("open", "c")
+        rig.send("close", "c")
+        rig.send("open", "a")
+        until(lambda: again.final)  # noqa: B023
+        assert not again.errors
+
+
 def test_failures_go_to_who_asked_and_the_session_stays(rig: Rig) -> None:
     hold = rig.opened("a")
     bad, bug, good = rig.send("bad", "a"), rig.send("bug", "a"), rig.send("say", "a")
