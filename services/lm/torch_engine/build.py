@@ -19,7 +19,7 @@ from services.lm.torch_engine.scheduler import Chunks, Scheduler
 MIB = 2**20
 # Tokens of prompts in one step, beside answers and without: such a step must not take much longer than an ordinary one.
 # Measured with weights/nano on two cores, calculated for the 9B model on a GPU.
-_CHUNKS = {"cpu": (32, 256), "cuda": (256, 1024)}
+_CHUNKS = {"cpu": (24, 256), "cuda": (256, 1024)}
 # Of the GPU's memory that is free once the weights are loaded; the rest is for a step's own results.
 _GPU_SHARE = 0.8
 
