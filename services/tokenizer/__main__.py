@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -10,7 +11,7 @@ from pydantic_settings import SettingsConfigDict
 from services.common.errors import WeightsError
 from services.common.grpc_server import serve_until_signal
 from services.common.settings import ModelServiceSettings, fail, load
-from services.tokenizer.engine import TokenizerEngine
+from services.tokenizer.engine import CPU_BATCH_FRAMES, GPU_BATCH_FRAMES, TokenizerEngine
 from services.tokenizer.servicer import make_server
 from services.tokenizer.weights import Checkpoint
 from services.tokenizer.weights import load as load_weights
@@ -25,6 +26,16 @@ class Settings(ModelServiceSettings):
 
     max_seconds: int = Field(120, ge=1, le=3600, description="longest utterance")
     interim_tokens: int = Field(4, ge=1, description="new tokens between two interim results")
+    batch_frames: int = Field(
+        0,
+        ge=0,
+        description="frames (50 a second) encoded together, padding included; "
+        f"0: {CPU_BATCH_FRAMES} on the CPU, {GPU_BATCH_FRAMES} on a GPU",
+    )
+    mode: Literal["stream", "whole"] = Field(
+        "stream", description="encode while the caller speaks, or whole utterances at their end as the reference does"
+    )
+    dtype: Literal["float32", "float16", "bfloat16"] = Field("float32", description="precision of the encoder")
 
 
 async def run(settings: Settings, checkpoint: Checkpoint) -> None:
@@ -33,7 +44,9 @@ async def run(settings: Settings, checkpoint: Checkpoint) -> None:
     Raises:
         OSError: the address cannot be listened on.
     """
-    engine = TokenizerEngine(checkpoint, settings.max_seconds, settings.interim_tokens)
+    engine = TokenizerEngine(
+        checkpoint, settings.max_seconds, settings.interim_tokens, settings.batch_frames, settings.mode == "whole"
+    )
     try:
         await engine.warm_up()
         await serve_until_signal(make_server(engine, settings.listen, settings.capacity), PROG)
@@ -57,7 +70,7 @@ def main() -> None:
         torch.set_num_threads(settings.threads)
     check_device(settings.device)
     try:
-        checkpoint = load_weights(settings.weights, settings.device)
+        checkpoint = load_weights(settings.weights, settings.device, getattr(torch, settings.dtype))
         asyncio.run(run(settings, checkpoint))
     except (WeightsError, OSError) as error:
         fail(PROG, str(error))

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 import grpc
@@ -26,24 +27,22 @@ class SpeechTokenizerServicer(pb_grpc.SpeechTokenizerServicer):
     def __init__(self, engine: TokenizerEngine, slots: Slots) -> None:
         self._engine = engine
         self._slots = slots
-        checkpoint = engine.checkpoint
-        self._rate = checkpoint.log_mel.config.sample_rate
-        self._token_samples = checkpoint.token_samples
+        self._info = engine.info
 
     async def Info(  # noqa: N802 - the contract's name
         self, request: pb.SpeechTokenizerInfoRequest, context: Context
     ) -> pb.SpeechTokenizerInfoResponse:
         """What this replica can do."""
-        config = self._engine.checkpoint.encoder.config
+        info = self._info
         return pb.SpeechTokenizerInfoResponse(
-            sample_rate=self._rate,
-            codebook_size=config.codes,
-            token_rate=self._rate / self._token_samples,
-            block_tokens=config.block_frames // config.pooling,
+            sample_rate=info.sample_rate,
+            codebook_size=info.codebook_size,
+            token_rate=info.sample_rate / info.token_samples,
+            block_tokens=info.block_tokens,
             capacity=self._slots.capacity,
             active=self._slots.active,
-            model_revision=self._engine.checkpoint.revision,
-            max_seconds=self._engine.max_seconds,
+            model_revision=info.revision,
+            max_seconds=info.max_seconds,
         )
 
     async def Tokenize(  # noqa: N802 - the contract's name
@@ -52,7 +51,8 @@ class SpeechTokenizerServicer(pb_grpc.SpeechTokenizerServicer):
         """Audio in, tokens out as they become final.
 
         Raises:
-            InvalidInputError: config after the first message, an empty message, or audio out of range.
+            InvalidInputError: config after the first message or with another sample rate, an empty message, half a
+                sample, or too much audio.
             AtCapacityError: every stream is taken.
             DrainingError: the service is stopping.
         """
@@ -66,22 +66,31 @@ class SpeechTokenizerServicer(pb_grpc.SpeechTokenizerServicer):
                     if not first:
                         raise InvalidInputError("config is allowed only as the first message of a stream")
                     config = request.config
+                    self._check_rate(config.sample_rate)
                 elif kind == "pcm":
                     utterance = utterance or self._engine.open(config.interim_results)
-                    async for tokens in utterance.push(request.pcm):
-                        yield self._response(tokens)
+                    async with aclosing(utterance.push(request.pcm)) as results:
+                        async for tokens in results:
+                            yield self._response(tokens)
                 else:
                     raise InvalidInputError("a message holds config or pcm; this one holds neither")
                 first = False
             utterance = utterance or self._engine.open(config.interim_results)
-            async for tokens in utterance.finish():
-                yield self._response(tokens)
+            async with aclosing(utterance.finish()) as results:
+                async for tokens in results:
+                    yield self._response(tokens)
             log.info("utterance tokenised", extra={"call_id": config.call_id, "samples": utterance.samples})
+
+    def _check_rate(self, rate: int) -> None:
+        if rate not in (0, self._info.sample_rate):
+            raise InvalidInputError(
+                f"sample_rate {rate} is not supported; this tokenizer takes {self._info.sample_rate} Hz"
+            )
 
     def _response(self, tokens: Tokens) -> pb.TokenizeResponse:
         return pb.TokenizeResponse(
             start_index=tokens.start,
-            start_ms=tokens.start * self._token_samples * 1000 // self._rate,
+            start_ms=tokens.start * self._info.token_samples * 1000 // self._info.sample_rate,
             tokens=tokens.ids,
             is_final=tokens.final,
         )
