@@ -1,6 +1,7 @@
 """The language model: tokens a second over sessions, the cost of a long prompt to others, the gain of early prefill."""
 
 import asyncio
+import itertools
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -16,7 +17,7 @@ from services.lm import weights
 from services.lm.engine import Added, Event, Finished, GenerationSettings, Kind
 from services.lm.prompt import ChatTemplate
 from services.lm.torch_engine import parameters
-from services.lm.torch_engine.build import CHUNKS
+from services.lm.torch_engine.build import chunks_for
 from services.lm.torch_engine.engine import TorchEngine
 from services.lm.torch_engine.runner import Runner
 from services.lm.torch_engine.scheduler import Chunks, Scheduler
@@ -24,8 +25,8 @@ from services.lm.torch_engine.sessions import SessionState
 
 NANO = Path(__file__).resolve().parent.parent / "weights" / "nano" / "lm"
 SESSIONS = (1, 2, 4, 8, 16)
-ROUNDS = 5
-_WARM_UP_S, _WINDOW_S = 0.3, 1.0
+ROUNDS = 7
+_WINDOW_S = 0.8
 # The demo's sampling.
 _TEMPERATURE, _TOP_P = 0.2, 0.8
 _QUESTION_TOKENS = 50
@@ -41,9 +42,10 @@ class Bench:
     network: parameters.Parameters
     template: ChatTemplate
 
-    def scheduler(self, chunks: Chunks = CHUNKS["cpu"]) -> Scheduler:
-        """With memory for all sessions at full length."""
+    def scheduler(self, chunks: Chunks | None = None) -> Scheduler:
+        """With memory for all sessions at full length, and the service's own chunks unless others are given."""
         architecture = self.network.architecture
+        chunks = chunks or chunks_for(architecture, self.network.device)
         runner = Runner(self.network, max(SESSIONS) * architecture.context_length)
         return Scheduler(runner, self.template, architecture.context_length, architecture.end_tokens, chunks)
 
@@ -66,8 +68,8 @@ def measure() -> Section:
         Figure(f"tokens a second, {SESSIONS[-1]} sessions together", most, "1/s", one, False, "one session at a time")
     ]
     for beside in _BESIDE:
-        ours = _delay(bench, beside, CHUNKS["cpu"])
-        whole = _delay(bench, beside, Chunks(_LONG_PROMPT, _LONG_PROMPT))
+        ours = _delay(bench, beside, None, ROUNDS)
+        whole = _delay(bench, beside, Chunks(_LONG_PROMPT, _LONG_PROMPT), ROUNDS // 2)
         what = f"delay of the next token of {beside} session{'s' * (beside > 1)} by a {_LONG_PROMPT}-token prompt"
         figures.append(Figure(what, ours, "ordinary steps", whole, note="the prompt in one step"))
     early, late, all_late = _first_token(bench)
@@ -115,10 +117,9 @@ def _rates(bench: Bench) -> dict[int, float]:
 async def _rate(bench: Bench, engine: TorchEngine, sessions: int) -> float:
     """Tokens a second over a window, with every session answering all the time."""
     count = 0
-    stop = False
+    started = [asyncio.Event() for _ in range(sessions)]
 
     async def caller(number: int) -> None:
-        nonlocal count
         ended = asyncio.Event()
 
         def on_event(event: Event) -> None:
@@ -127,29 +128,32 @@ async def _rate(bench: Bench, engine: TorchEngine, sessions: int) -> float:
                 ended.set()
             elif isinstance(event, Added) and event.kind is not Kind.CONTROL:
                 count += len(event.tokens)
+                started[number].set()
 
         prompt = bench.question(number)
         session = await engine.open(prompt, on_event)
-        seed = number
-        while not stop:
-            ended.clear()
-            await session.generate(GenerationSettings(_TEMPERATURE, _TOP_P, seed, max_new_tokens=200))
-            await ended.wait()
-            await session.truncate(len(prompt))
-            seed += sessions
-        session.close()
+        try:
+            for seed in itertools.count(number, sessions):
+                ended.clear()
+                await session.generate(GenerationSettings(_TEMPERATURE, _TOP_P, seed, max_new_tokens=200))
+                await ended.wait()
+                await session.truncate(len(prompt))
+        finally:
+            session.close()
 
     callers = [asyncio.create_task(caller(number)) for number in range(sessions)]
-    await asyncio.sleep(_WARM_UP_S)
+    for event in started:
+        await event.wait()
     before, start = count, time.perf_counter()
     await asyncio.sleep(_WINDOW_S)
     rate = (count - before) / (time.perf_counter() - start)
-    stop = True
-    await asyncio.gather(*callers)
+    for task in callers:
+        task.cancel()
+    await asyncio.gather(*callers, return_exceptions=True)
     return rate
 
 
-def _delay(bench: Bench, beside: int, chunks: Chunks) -> float:
+def _delay(bench: Bench, beside: int, chunks: Chunks | None, rounds: int) -> float:
     """By how many ordinary steps the next token of `beside` answering sessions comes later during a long prefill."""
     scheduler = bench.scheduler(chunks)
     talkers = [_Talker(bench, scheduler, number) for number in range(beside)]
@@ -167,7 +171,7 @@ def _delay(bench: Bench, beside: int, chunks: Chunks) -> float:
     prefills: list[list[float]] = []
     draw = random.Random(0)
     ids = [draw.randrange(bench.template.vocabulary.speech_offset) for _ in range(_LONG_PROMPT)]
-    for _ in track(range(ROUNDS), f"a long prompt beside {beside}"):
+    for _ in track(range(rounds), f"a long prompt beside {beside}"):
         ordinary += [step() for _ in range(30)]
         reader = scheduler.open(ids, lambda event: None)
         times = []

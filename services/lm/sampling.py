@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-# The nucleus is looked for among so many of the most probable ids first; nearly always it lies within.
-_CANDIDATES = 64
+# The nucleus is looked for among so many of the most probable ids, and then among more where they do not hold it.
+_CANDIDATES = (16, 256)
 
 
 @dataclass(frozen=True)
@@ -38,39 +38,61 @@ def choose(logits: torch.Tensor, draws: Sequence[Draw]) -> list[int]:
         logits: (rows, vocabulary), with -inf where an id may not be chosen.
         draws: one for each row.
     """
-    chosen = logits.argmax(-1)
     sampled = [row for row, draw in enumerate(draws) if draw.temperature > 0]
+    if len(sampled) == len(draws):
+        return _sample(logits, draws)
+    chosen: list[int] = logits.argmax(-1).tolist()
     if sampled:
-        rows = torch.tensor(sampled, device=logits.device)
-        settings = [[draws[row].temperature, draws[row].top_p, draws[row].chance] for row in sampled]
-        temperature, top_p, chance = torch.tensor(settings, dtype=torch.float64, device=logits.device).t()[..., None]
-        # Counted from the best one down, so that no temperature is low enough to overflow.
-        below = logits[rows] - logits[rows].amax(-1, keepdim=True)
-        shares = torch.softmax(below / temperature.float(), dim=-1)
-        reached = torch.where(shares >= _nucleus(shares, top_p), shares, 0).cumsum(-1, dtype=torch.float64)
-        total = reached[:, -1:]
-        # Rounding must not carry the draw beyond the last id that may be chosen.
-        target = torch.minimum(chance * total, torch.nextafter(total, torch.zeros_like(total)))
-        chosen[rows] = torch.searchsorted(reached, target, right=True)[:, 0]
-    return chosen.tolist()
+        for row, token in zip(sampled, _sample(logits[sampled], [draws[row] for row in sampled]), strict=True):
+            chosen[row] = token
+    return chosen
 
 
-def _nucleus(shares: torch.Tensor, top_p: torch.Tensor) -> torch.Tensor:
-    """The least share of an id that belongs to the nucleus, (rows, 1); ids of equal share belong together.
+def _sample(logits: torch.Tensor, draws: Sequence[Draw]) -> list[int]:
+    temperatures = torch.tensor([[draw.temperature] for draw in draws], dtype=torch.float32, device=logits.device)
+    # Counted from the best one down, so that no temperature is low enough to overflow.
+    shares = ((logits - logits.amax(-1, keepdim=True)) / temperatures).softmax(-1)
+    chosen = [0] * len(draws)
+    whole = [row for row, draw in enumerate(draws) if draw.top_p >= 1]
+    if whole:
+        _settle(chosen, whole, shares[whole].cumsum(-1, dtype=torch.float64), None, draws)
+    left = [row for row, draw in enumerate(draws) if draw.top_p < 1]
+    size = shares.shape[-1]
+    for candidates in (*(number for number in _CANDIDATES if number < size), size):
+        if not left:
+            break
+        best, ids = (shares if len(left) == len(draws) else shares[left]).topk(candidates)
+        reached = best.cumsum(-1, dtype=torch.float64)
+        held = [
+            total >= draws[row].top_p or candidates == size
+            for row, total in zip(left, reached[:, -1].tolist(), strict=True)
+        ]
+        here = [at for at, whether in enumerate(held) if whether]
+        if here:
+            _settle(chosen, [left[at] for at in here], reached[here], ids[here], draws)
+        left = [row for row, whether in zip(left, held, strict=True) if not whether]
+    return chosen
+
+
+def _settle(
+    chosen: list[int], rows: Sequence[int], reached: torch.Tensor, ids: torch.Tensor | None, draws: Sequence[Draw]
+) -> None:
+    """Draws from the nucleus of each row.
 
     Args:
-        shares: (rows, vocabulary), each row's sum is 1.
-        top_p: (rows, 1).
+        reached: (rows, candidates) cumulated shares, the most probable first where `ids` is given.
+        ids: (rows, candidates); None where the candidates are the vocabulary in its order, and all of it is drawn from.
     """
-    size = shares.shape[-1]
-    least = torch.zeros_like(shares[:, :1])
-    open_rows = (top_p[:, 0] < 1).nonzero()[:, 0]
-    for candidates in (min(_CANDIDATES, size), size):
-        if not len(open_rows):
-            break
-        best = shares[open_rows].topk(candidates).values
-        reached = best.cumsum(-1, dtype=torch.float64)
-        count = (reached < top_p[open_rows]).sum(-1, keepdim=True)
-        least[open_rows] = best.gather(-1, count.clamp(max=candidates - 1))
-        open_rows = open_rows[(count[:, 0] == candidates)]
-    return least
+    settings = [[draws[row].top_p, draws[row].chance] for row in rows]
+    top_p, chance = torch.tensor(settings, dtype=torch.float64, device=reached.device).t().unsqueeze(-1).contiguous()
+    last = reached.shape[-1] - 1
+    kept = torch.full_like(top_p, last, dtype=torch.long)
+    if ids is not None:
+        kept = (reached < top_p).sum(-1, keepdim=True).clamp(max=last)
+    total = reached.gather(-1, kept)
+    # Rounding must not carry the draw beyond the last id that may be chosen.
+    target = torch.minimum(chance * total, torch.nextafter(total, torch.zeros_like(total)))
+    drawn = torch.searchsorted(reached, target, right=True)
+    tokens = drawn if ids is None else ids.gather(-1, drawn)
+    for row, token in zip(rows, tokens[:, 0].tolist(), strict=True):
+        chosen[row] = token

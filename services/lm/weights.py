@@ -102,6 +102,13 @@ class Architecture:
             end_tokens=_end_tokens(source),
         )
 
+    @property
+    def reach(self) -> float:
+        """How many tokens it takes before attending to them costs as much arithmetic as all of a token's matrices."""
+        projections = (2 * self.heads + 2 * self.kv_heads) * self.size
+        matrices = self.hidden * (projections + 3 * self.ffn)
+        return matrices / (2 * self.heads * self.size)
+
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Released name -> shape of every tensor that a checkpoint must hold."""
         projections = (self.heads + 2 * self.kv_heads) * self.size

@@ -35,7 +35,7 @@ from trunkline.v1 import lm_pb2, lm_pb2_grpc
 
 CAPACITY = 4
 CONTEXT = 1024
-CHUNKS = Chunks(answering=32, silent=256)
+CHUNKS = Chunks(answering=24, silent=256)
 ABORTED = 200
 LONG = "z" * 300  # to be said: hundreds of steps, however the random model behaves
 TEXT, SPEECH, CONTROL = lm_pb2.TOKEN_KIND_TEXT, lm_pb2.TOKEN_KIND_SPEECH, lm_pb2.TOKEN_KIND_CONTROL

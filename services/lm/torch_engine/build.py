@@ -1,5 +1,6 @@
 """Puts the torch engine together from a checkpoint."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,9 +17,9 @@ from services.lm.torch_engine.runner import Runner
 from services.lm.torch_engine.scheduler import Chunks, Scheduler
 
 MIB = 2**20
-# Tokens of prompts in one step: the most that keep such a step within three ordinary ones beside it, measured with
-# weights/nano on two cores, calculated for the 9B model on a GPU; see docs/engines/lm.md.
-CHUNKS = {"cpu": Chunks(answering=32, silent=256), "cuda": Chunks(answering=256, silent=1024)}
+# Tokens of prompts in one step, beside answers and without: such a step must not take much longer than an ordinary one.
+# Measured with weights/nano on two cores, calculated for the 9B model on a GPU.
+_CHUNKS = {"cpu": (24, 256), "cuda": (256, 1024)}
 # Of the GPU's memory that is free once the weights are loaded; the rest is for a step's own results.
 _GPU_SHARE = 0.8
 
@@ -64,11 +65,18 @@ def build(directory: Path, template: ChatTemplate, settings: TorchSettings) -> t
         raise ValueError(f"--quantization: {error}") from error
     architecture = checkpoint.architecture
     runner = Runner(network, kv_tokens(architecture, dtype, device, settings), settings.capacity)
-    chunks = CHUNKS.get(device.type, CHUNKS["cuda"])
-    if settings.chunk:
-        chunks = Chunks(answering=settings.chunk, silent=max(settings.chunk, chunks.silent))
+    chunks = chunks_for(architecture, device, settings.chunk)
     scheduler = Scheduler(runner, template, architecture.context_length, architecture.end_tokens, chunks)
     return TorchEngine(scheduler), checkpoint.revision
+
+
+def chunks_for(architecture: weights.Architecture, device: torch.device, chunk: int = 0) -> Chunks:
+    """How prompts are cut; `chunk` is the part beside answers where it is set."""
+    answering, silent = _CHUNKS.get(device.type, _CHUNKS["cuda"])
+    answering = chunk or answering
+    # An answer's step must always have room for a token of a prompt, however far into the session.
+    answering = max(answering, math.ceil(1 + architecture.context_length / architecture.reach))
+    return Chunks(answering, max(silent, answering), architecture.reach)
 
 
 def kv_tokens(

@@ -50,7 +50,7 @@ class Network:
 
 def _turn(heads: torch.Tensor, turns: torch.Tensor) -> None:
     """Turns (rows, heads, size) in place by (rows, 1, size / 2) complex numbers."""
-    pairs = heads.unflatten(-1, (-1, 2))
+    pairs = heads.view(*heads.shape[:-1], -1, 2)
     if heads.dtype == torch.float32:
         torch.view_as_complex(pairs).mul_(turns)
     else:

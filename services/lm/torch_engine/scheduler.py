@@ -1,5 +1,6 @@
 """Decides what each step computes, and what the outcome means for each session. No threads and no waiting in here."""
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -18,15 +19,21 @@ _ALLOWED = tuple(Allowed)
 
 @dataclass(frozen=True)
 class Chunks:
-    """Tokens of prompts that one step computes.
+    """How much of the prompts one step computes, in tokens at the start of a session.
 
     Attributes:
         answering: while answers are under way, whose next tokens wait for the step.
         silent: while none is.
+        reach: so far into a session a token costs twice what the first one does, because of what it attends to.
     """
 
     answering: int
     silent: int
+    reach: float = math.inf
+
+    def cost(self, past: int) -> float:
+        """What a token after `past` others costs."""
+        return 1 + past / self.reach
 
 
 class Scheduler:
@@ -51,7 +58,7 @@ class Scheduler:
         self._end = frozenset(end_tokens) | {template.end}
         self._chunks = chunks
         self._live: list[SessionState] = []
-        self._barred: torch.Tensor | None = None
+        self._bars: torch.Tensor | None = None
         self._time = 0
         self._stuck = False
 
@@ -182,16 +189,17 @@ class Scheduler:
         pending = [state for state in self._live if state.pending]
         pending.sort(key=lambda state: (state.answer is None, state.pending if state.answer else 0))
         decoding = any(state.answer and state.pending == 1 for state in pending)
-        room = self._chunks.answering if decoding else self._chunks.silent
+        room: float = self._chunks.answering if decoding else self._chunks.silent
         batch: dict[SessionState, int] = {}
         for state in pending:
             decodes = state.answer is not None and state.pending == 1
-            count = 1 if decodes else min(state.pending, room)
+            cost = self._chunks.cost(state.cache.length)
+            count = 1 if decodes else min(state.pending, int(room / cost))
             if not count or state not in self._live:
                 continue
             if self._reserve(state, count, batch):
                 batch[state] = count
-                room -= 0 if decodes else count
+                room -= 0 if decodes else count * cost
         return list(batch.items())
 
     def _reserve(self, state: SessionState, count: int, batch: dict[SessionState, int]) -> bool:
@@ -241,24 +249,26 @@ class Scheduler:
     def _draw(self, drawing: Sequence[tuple[int, SessionState, Answer]], logits: torch.Tensor) -> list[int]:
         if not drawing:
             return []
-        rows = torch.tensor([row for row, _, _ in drawing], device=logits.device)
-        kinds = torch.tensor([_ALLOWED.index(answer.allowed()) for _, _, answer in drawing], device=logits.device)
-        if self._barred is None:
-            self._barred = self._bars(logits.shape[-1]).to(logits.device)
+        if self._bars is None:
+            self._bars = self._make_bars(logits.shape[-1]).to(logits.device)
+        rows = [row for row, _, _ in drawing]
+        kinds = [_ALLOWED.index(answer.allowed()) for _, _, answer in drawing]
+        asked = logits if len(rows) == len(logits) else logits[rows]
+        bars = self._bars[kinds[0]] if len(set(kinds)) == 1 else self._bars[kinds]
         draws = [
             Draw(answer.settings.temperature, answer.settings.top_p, uniform(answer.settings.seed, len(state.tokens)))
             for _, state, answer in drawing
         ]
-        return choose(logits[rows].masked_fill_(self._barred[kinds], -torch.inf), draws)
+        return choose(asked + bars, draws)
 
-    def _bars(self, size: int) -> torch.Tensor:
-        """For each of `_ALLOWED`, True at every id that may not be chosen."""
+    def _make_bars(self, size: int) -> torch.Tensor:
+        """For each of `_ALLOWED`, -inf at every id that may not be chosen, 0 at the others."""
         vocabulary = self._template.vocabulary
-        barred = torch.ones(len(_ALLOWED), size, dtype=torch.bool)
-        for row, allowed in zip(barred, _ALLOWED, strict=True):
-            row[vocabulary.speech_offset : vocabulary.speech_offset + vocabulary.codebook_size] = False
+        bars = torch.full((len(_ALLOWED), size), -torch.inf)
+        for row, allowed in zip(bars, _ALLOWED, strict=True):
+            row[vocabulary.speech_offset : vocabulary.speech_offset + vocabulary.codebook_size] = 0
             if allowed is Allowed.ANSWER:
-                row[list(self._template.text.ids)] = False
+                row[list(self._template.text.ids)] = 0
             if allowed is not Allowed.SPEECH:
-                row[sorted(self._end)] = False
-        return barred
+                row[sorted(self._end)] = 0
+        return bars

@@ -1,3 +1,4 @@
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,8 +31,10 @@ def network(checkpoint_dir: Path) -> Parameters:
 
 @pytest.fixture
 def make_scheduler(template: ChatTemplate, network: Parameters) -> Callable[..., Scheduler]:
-    def make(context_length: int = 1024, chunk: int = 64, silent: int = 64, kv_tokens: int = 8192) -> Scheduler:
+    def make(
+        context_length: int = 1024, chunk: int = 64, silent: int = 64, kv_tokens: int = 8192, reach: float = math.inf
+    ) -> Scheduler:
         ends = network.architecture.end_tokens
-        return Scheduler(Runner(network, kv_tokens), template, context_length, ends, Chunks(chunk, silent))
+        return Scheduler(Runner(network, kv_tokens), template, context_length, ends, Chunks(chunk, silent, reach))
 
     return make

@@ -8,7 +8,7 @@ from services.common.errors import AtCapacityError, ContextFullError, InvalidInp
 from services.lm.engine import Added, Event, Failed, Finished, GenerationSettings, Kind, Reason
 from services.lm.prompt import ChatTemplate, interleave
 from services.lm.torch_engine.runner import Span
-from services.lm.torch_engine.scheduler import Scheduler
+from services.lm.torch_engine.scheduler import Chunks, Scheduler
 from services.lm.torch_engine.sessions import SessionState
 
 Make = Callable[..., Scheduler]
@@ -448,6 +448,23 @@ def test_prompts_take_a_chunk_beside_answers_and_a_larger_one_in_silence(make_sc
     left = reader.state.pending
     scheduler.step()
     assert reader.state.pending == left - 16
+
+
+def test_far_into_a_session_chunks_are_smaller() -> None:
+    chunks = Chunks(answering=30, silent=60, reach=100)
+    assert [chunks.cost(past) for past in (0, 100, 200)] == [1, 2, 3]
+
+
+def test_a_step_costs_the_same_wherever_the_prompt_is(make_scheduler: Make) -> None:
+    scheduler = make_scheduler(silent=60, reach=100)
+    reader = Client(scheduler).open([65] * 600)
+    taken = []
+    while scheduler.has_work:
+        before = reader.state.pending
+        scheduler.step()
+        taken.append(before - reader.state.pending)
+    assert taken[:3] == [60, 37, 30]
+    assert taken[-2] == 8
 
 
 def test_the_text_of_an_answer_does_not_wait_for_long_prompts(make_scheduler: Make) -> None:
