@@ -17,7 +17,7 @@ from services.lm.servicer import SERVICE, VoiceLMServicer
 from services.lm.vllm_engine.build import VllmSettings, build
 from tests.contract.test_lm import CAPACITY, CONTEXT, Service
 from tests.unit.lm.checkpoint import write_checkpoint
-from tests.vllm.processes import command, descendants, lives
+from tests.vllm.processes import command, descendants, wait_for_end
 from trunkline.v1 import lm_pb2_grpc
 
 if TYPE_CHECKING:
@@ -49,8 +49,10 @@ async def engine(checkpoint_dir: Path) -> "AsyncIterator[VllmEngine]":
     settings = VllmSettings(capacity=SESSIONS, threads=1, kv_mib=KV_MIB)
     engine, _ = build(checkpoint_dir, ChatTemplate.load(checkpoint_dir), settings, died=lambda: None)
     yield engine
+    children = [pid for pid in descendants(os.getpid()) if "VLLM" in command(pid)]
+    assert len(children) >= 2
     engine.stop()
-    assert not any("VLLM" in command(pid) for pid in descendants(os.getpid()) if lives(pid))
+    wait_for_end(children)
 
 
 class Load:

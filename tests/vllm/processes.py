@@ -1,5 +1,6 @@
 """Which processes there are, from /proc."""
 
+import time
 from pathlib import Path
 
 
@@ -21,3 +22,10 @@ def lives(pid: int) -> bool:
         return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return False
+
+
+def wait_for_end(pids: list[int]) -> None:
+    limit = time.monotonic() + 60
+    while left := [pid for pid in pids if lives(pid)]:
+        assert time.monotonic() < limit, left
+        time.sleep(0.1)

@@ -3,24 +3,16 @@
 import asyncio
 import os
 import signal
-import time
 from pathlib import Path
 
 import grpc
 import pytest
 
 from tests.contract.test_lm import start
-from tests.vllm.processes import command, descendants, lives
+from tests.vllm.processes import command, descendants, lives, wait_for_end
 from trunkline.v1 import lm_pb2, lm_pb2_grpc
 
 ARGUMENTS = ("--engine", "vllm", "--listen", "127.0.0.1:0")
-
-
-def wait_for_end(pids: list[int]) -> None:
-    limit = time.monotonic() + 60
-    while left := [pid for pid in pids if lives(pid)]:
-        assert time.monotonic() < limit, left
-        time.sleep(0.1)
 
 
 async def speak(port: str) -> list[int]:

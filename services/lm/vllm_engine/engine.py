@@ -6,6 +6,9 @@ from services.common.errors import DrainingError, InvalidInputError
 from services.lm.engine import Emit
 from services.lm.vllm_engine.session import Core, VllmSession
 
+# vLLM's own processes wait some seconds for one another before they use force.
+_GRACE_S = 15.0
+
 
 class VllmEngine:
     """Implements `services.lm.engine.Engine`. Used on one event loop."""
@@ -52,4 +55,4 @@ class VllmEngine:
         """Ends vLLM's processes."""
         for session in list(self.core.sessions):
             session.close()
-        self.core.llm.shutdown()
+        self.core.llm.shutdown(timeout=_GRACE_S)
