@@ -144,7 +144,7 @@ class Host:
         self._on_count = on_count
         self._clock = clock
         self._poll_s = poll_s
-        self._parent = os.getppid()
+        self._stopping = threading.Event()
         self._sessions: dict[str, _Session] = {}
         self._questions: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
@@ -153,6 +153,8 @@ class Host:
 
     def start(self) -> None:
         """Starts the model and the threads. Raises what the model's start raises."""
+        # A thread, for once the server is dead, whatever asks it something waits for ever, and all else with it.
+        threading.Thread(target=self._watch_server, args=(os.getppid(),), name="triton-server", daemon=True).start()
         self._thread.start()
         self._call(self._start())
 
@@ -162,6 +164,7 @@ class Host:
 
     def stop(self) -> None:
         """Ends all sessions, the model and the threads."""
+        self._stopping.set()
         self._call(self._stop())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
@@ -267,13 +270,17 @@ class Host:
         finally:
             reply.finish()
 
-    async def _watch_clients(self) -> None:
-        """Ends the sessions of clients that vanished; and this process when the server did."""
-        while True:
-            await asyncio.sleep(self._poll_s)
-            if os.getppid() != self._parent:
+    def _watch_server(self, server: int) -> None:
+        """Ends this process when the server's has ended, which Triton's own stub does not always do."""
+        while not self._stopping.wait(self._poll_s):
+            if os.getppid() != server:
                 log.error("the server has died")
                 os._exit(1)
+
+    async def _watch_clients(self) -> None:
+        """Ends the sessions of clients that vanished."""
+        while True:
+            await asyncio.sleep(self._poll_s)
             sessions = list(self._sessions.values())
             gone = await asyncio.to_thread(_cancelled, [session.hold for session in sessions])
             now = self._clock()

@@ -83,7 +83,11 @@ class Reply:
     def is_cancelled(self) -> bool:
         """Whether the client is gone. Asks Triton, which takes a moment."""
         with self._sending:
-            return not self._out and bool(self._sender.is_cancelled())
+            try:
+                return not self._out and bool(self._sender.is_cancelled())
+            except Exception:  # a request that Triton cannot tell anything of is nobody's
+                log.exception("Triton does not say whether a client is there")
+                return True
 
     def flush(self) -> None:
         """Sends what waits. Called by the outbox alone."""
