@@ -12,6 +12,7 @@ from tests.contract.test_lm import start
 from tests.vllm.processes import command, descendants, lives, wait_for_end
 from trunkline.v1 import lm_pb2, lm_pb2_grpc
 
+NANO = Path(__file__).parents[2] / "weights" / "nano" / "lm"
 ARGUMENTS = ("--engine", "vllm", "--listen", "127.0.0.1:0")
 
 
@@ -32,8 +33,8 @@ async def speak_for_ever(port: str) -> None:
         await speak(port)
 
 
-async def test_process_ends_when_its_engine_dies(checkpoint_dir: Path) -> None:
-    process = start(*ARGUMENTS, "--weights", str(checkpoint_dir), "--kv-mib", "8", "--threads", "1")
+async def test_process_serves_the_shipped_weights_and_ends_when_its_engine_dies() -> None:
+    process = start(*ARGUMENTS, "--weights", str(NANO), "--threads", "1")
     children: list[int] = []
     try:
         assert process.stdout is not None
