@@ -70,7 +70,6 @@ class DecodeGraphs:
         table = [cache.blocks + [0] * (width - len(cache.blocks)) for cache in caches]
         self._at[:, :count].copy_(torch.tensor(rows))
         self._tables[:sessions, :width].copy_(torch.tensor(table))
-        self._tables[sessions:count, :width].zero_()
         return self._graphs[count, width]()[:sessions]
 
     def _key(self, caches: Sequence[KVCache]) -> tuple[int, int]:
