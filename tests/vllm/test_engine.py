@@ -137,12 +137,12 @@ async def test_two_hundred_aborted_streams_leave_nothing(large_service: Service,
         finally:
             talk.call.cancel()
 
-    tasks: set[asyncio.Task[None]] = set()
+    tasks: list[asyncio.Task[None]] = []
     for _ in range(200):
-        while len(tasks) >= SESSIONS:
-            _, tasks = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        while len(alive := [task for task in tasks if not task.done()]) >= SESSIONS:
+            await asyncio.wait(alive, return_when=asyncio.FIRST_COMPLETED)
         task = asyncio.create_task(vanish(chance.randrange(30), chance.randrange(500)))
-        tasks.add(task)
+        tasks.append(task)
         for _ in range(chance.randrange(30)):
             await asyncio.sleep(0)
         if chance.random() < 0.5:
