@@ -5,9 +5,9 @@ PYTHON ?= python3.11
 VENV := .venv/bin
 export PYTHON
 # one thread a process: the tests start many, and a small machine has few cores
-test unit integration acceptance: export OMP_NUM_THREADS = 1
+test unit integration acceptance triton: export OMP_NUM_THREADS = 1
 
-.PHONY: help setup setup-dev demo ask test lint typecheck imports protos protos-check unit integration acceptance clean
+.PHONY: help setup setup-dev demo ask test lint typecheck imports protos protos-check unit integration acceptance bench triton vllm clean
 
 help: ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,7 +43,7 @@ lint: setup-dev ## ruff and buf
 	$(VENV)/buf lint protos
 
 typecheck: setup-dev ## mypy, strict, on source and tests
-	$(VENV)/mypy services training tests
+	$(VENV)/mypy services training benchmarks tests
 
 imports: setup-dev ## who may import whom
 	$(VENV)/lint-imports
@@ -57,5 +57,15 @@ protos-check: setup-dev ## fail when generated code is stale or the contracts br
 acceptance: setup-dev ## forty real phone calls, judged; takes some minutes
 	$(VENV)/python -m tests.acceptance.questions --n 40
 
-clean: ## remove caches and the environment
-	rm -rf .venv .demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build *.egg-info
+bench: setup-dev ## measure the engines against the reference's schedule, write docs/benchmarks
+	$(VENV)/python -m benchmarks
+
+triton: setup-dev ## make .venv-triton with the real Triton server, and pass its tests
+	@scripts/triton.sh setup
+	TRUNKLINE_REQUIRE_TRITON=1 $(VENV)/python -m pytest tests/triton
+
+vllm: ## make .venv-vllm and run the tests of the LM engine vllm in it
+	@scripts/vllm.sh
+
+clean: ## remove caches and the environments
+	rm -rf .venv .venv-* .demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build *.egg-info

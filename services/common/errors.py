@@ -45,5 +45,15 @@ class DrainingError(ServiceError):
     code = grpc.StatusCode.UNAVAILABLE
 
 
+class UnavailableError(ServiceError):
+    """What the service stands on does not answer; it may later."""
+
+    code = grpc.StatusCode.UNAVAILABLE
+
+
 class WeightsError(Exception):
     """A checkpoint directory is missing, incomplete or of the wrong shape; raised before any port opens."""
+
+
+class SetupError(Exception):
+    """The engine cannot start the way it is set up; the message names the setting. Raised before any port opens."""

@@ -5,18 +5,21 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from services.common.errors import AtCapacityError, DrainingError, ServiceError
+from services.common.errors import AtCapacityError, DrainingError, InvalidInputError, ServiceError
 
 log = logging.getLogger(__name__)
 
 MAX_MESSAGE_BYTES = 8 * 1024 * 1024
+# Up to here a message is read in order to be refused in words; gRPC itself drops a larger one, as RESOURCE_EXHAUSTED.
+_MAX_READ_BYTES = 8 * MAX_MESSAGE_BYTES
 
 # A taken port is told as an error; gRPC's own line about it on stderr says it a second time. Read when gRPC starts.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
@@ -53,8 +56,18 @@ class Slots:
             self.active -= 1
 
 
+Check = Callable[[], Awaitable[None]]
+
+
+async def answers() -> None:
+    """The check of a backend that is always there."""
+
+
 class ErrorInterceptor(grpc.aio.ServerInterceptor):
-    """Turns `ServiceError` into its status code, and anything unforeseen into INTERNAL without its details."""
+    """Turns `ServiceError` into its status code, and anything unforeseen into INTERNAL without its details.
+
+    A message that is too long, or is not of the method's type, is INVALID_ARGUMENT.
+    """
 
     async def intercept_service(
         self, continuation: Callable[[grpc.HandlerCallDetails], Any], details: grpc.HandlerCallDetails
@@ -70,15 +83,16 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
             else (handler.unary_stream if streams else handler.unary_unary)
         )
         method = getattr(details, "method", "?")
+        accept = _accept_each if handler.request_streaming else _accept
 
         async def stream(request: Any, context: Any) -> AsyncIterator[Any]:
             async with _as_status(context, method):
-                async for response in inner(request, context):
+                async for response in inner(accept(request), context):
                     yield response
 
         async def unary(request: Any, context: Any) -> Any:
             async with _as_status(context, method):
-                return await inner(request, context)
+                return await inner(accept(request), context)
 
         make: Any = {
             (False, False): grpc.unary_unary_rpc_method_handler,
@@ -88,9 +102,39 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         }[(handler.request_streaming, streams)]
         return make(
             stream if streams else unary,
-            request_deserializer=handler.request_deserializer,
+            request_deserializer=_checked(handler.request_deserializer),
             response_serializer=handler.response_serializer,
         )
+
+
+def _checked(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    """Deserialises; what cannot be becomes an `InvalidInputError` in the message's place, for `_accept` to raise.
+
+    Raised at once, it would reach the client as INTERNAL and without the reason.
+    """
+
+    def read(data: bytes) -> Any:
+        if len(data) > MAX_MESSAGE_BYTES:
+            return InvalidInputError(
+                f"a message of {len(data)} bytes is too long; at most {MAX_MESSAGE_BYTES} are allowed"
+            )
+        try:
+            return deserialize(data)
+        except DecodeError:
+            return InvalidInputError(f"a message of {len(data)} bytes cannot be read as this method's request")
+
+    return read
+
+
+def _accept(request: Any) -> Any:
+    if isinstance(request, InvalidInputError):
+        raise request
+    return request
+
+
+async def _accept_each(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    async for request in requests:
+        yield _accept(request)
 
 
 @contextlib.asynccontextmanager
@@ -122,7 +166,7 @@ class Server:
         self._slots = slots
         options = [
             ("grpc.so_reuseport", 0),  # a taken port must be an error, not a silent second listener
-            ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+            ("grpc.max_receive_message_length", _MAX_READ_BYTES),
             ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
         ]
         self._server = grpc.aio.server(interceptors=[ErrorInterceptor()], options=options)
@@ -143,9 +187,14 @@ class Server:
         except RuntimeError as error:
             raise OSError(f"cannot listen on {self._address}: is the port taken?") from error
         await self._server.start()
-        for name in ("", self._service):
-            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        await self.set_serving(True)
         return self.port
+
+    async def set_serving(self, serving: bool) -> None:
+        """What the health service says. A draining server stays NOT_SERVING."""
+        status = health_pb2.HealthCheckResponse
+        for name in ("", self._service):
+            await self._health.set(name, status.SERVING if serving else status.NOT_SERVING)
 
     async def drain(self, grace_s: float) -> None:
         """Takes no new streams, lets the live ones finish for `grace_s` seconds, then stops."""

@@ -2,9 +2,10 @@
 
 import sys
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import Literal, NoReturn, TypeVar
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 
@@ -27,11 +28,25 @@ class ProcessSettings(BaseSettings):
 class ModelServiceSettings(ProcessSettings):
     """What the three model services share."""
 
-    weights: Path = Field(description="checkpoint directory, released layout")
+    backend: Literal["local", "triton"] = Field(
+        "local", description="where the model runs: in this process, or at a Triton Inference Server"
+    )
+    weights: Path = Field(
+        Path(), validate_default=True, description="checkpoint directory, released layout; for the local backend"
+    )
+    triton_url: str = Field("127.0.0.1:8001", description="host:port of Triton's gRPC endpoint")
+    wait_for_triton: float = Field(120.0, gt=0, le=3600, description="seconds that Triton may take to come up")
     listen: str = Field(description="host:port of the gRPC server; port 0 picks a free one")
     capacity: int = Field(8, ge=1, le=4096, description="streams served at once")
     device: str = Field("cpu", description="torch device: cpu, cuda, cuda:1")
     threads: int = Field(0, ge=0, description="torch threads on the CPU; 0 leaves torch's default")
+
+    @field_validator("weights")
+    @classmethod
+    def _named(cls, value: Path, info: ValidationInfo) -> Path:
+        if value == Path() and info.data.get("backend") == "local":
+            raise PydanticCustomError("missing", "Field required")
+        return value
 
 
 S = TypeVar("S", bound=ProcessSettings)

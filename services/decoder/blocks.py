@@ -1,5 +1,6 @@
 """Where an utterance is cut into blocks: by token counts alone, so that messages may be split in any way."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 FIRST_BLOCK = 10
@@ -16,10 +17,15 @@ class Block:
 
 
 class BlockSchedule:
-    """Says which block can be synthesised next. A full block is never the last: what it holds back comes after it."""
+    """Says which block can be synthesised next. A full block is never the last: what it holds back comes after it.
 
-    def __init__(self) -> None:
+    Args:
+        sizes: tokens of the first block, the second and so on; the last size repeats.
+    """
+
+    def __init__(self, sizes: Sequence[int] = (FIRST_BLOCK, *NEXT_BLOCKS)) -> None:
         self.received = 0
+        self._sizes = sizes
         self._done = 0
         self._full_blocks = 0
         self._finished = False
@@ -35,7 +41,7 @@ class BlockSchedule:
 
     def next(self) -> Block | None:
         """The next block, or none when more tokens are needed or all is done."""
-        size = FIRST_BLOCK if not self._full_blocks else NEXT_BLOCKS[min(self._full_blocks, len(NEXT_BLOCKS)) - 1]
+        size = self._sizes[min(self._full_blocks, len(self._sizes) - 1)]
         if self.received - self._done >= size:
             self._full_blocks += 1
             block = Block(self._done, self._done + size, last=False)

@@ -1,15 +1,14 @@
 """`SpeechDecoder` over gRPC: messages to the engine's calls and back; nothing of models here."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import closing
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
 
 from services.common.errors import DrainingError, InvalidInputError
-from services.common.grpc_server import Server, Slots
+from services.common.grpc_server import Check, Server, Slots, answers
 from services.decoder.blocks import FIRST_BLOCK, NEXT_BLOCKS
-from services.decoder.engine import DecoderEngine
 from services.decoder.utterance import Pcm
 from trunkline.v1 import decoder_pb2, decoder_pb2_grpc
 
@@ -18,17 +17,59 @@ SERVICE = "trunkline.v1.SpeechDecoder"
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
+class UtteranceStream(Protocol):
+    """An utterance at a backend; see `services.decoder.engine.SynthesisStream`."""
+
+    def push(self, codes: Sequence[int]) -> AsyncIterator[Pcm]:
+        """More tokens; yields the audio of every block that they complete."""
+
+    def finish(self) -> AsyncIterator[Pcm]:
+        """No more tokens; yields the rest."""
+
+    def close(self) -> None:
+        """Stops the computing."""
+
+
+class Voices(Protocol):
+    """What a backend knows of voices."""
+
+    @property
+    def ids(self) -> list[str]:
+        """Registered voices."""
+
+
+class Backend(Protocol):
+    """Where speech is synthesised: the engine of this process, or one at Triton."""
+
+    sample_rate: int
+    codebook_size: int
+    token_rate: float
+    revision: str
+
+    @property
+    def voices(self) -> Voices:
+        """Registered voices."""
+
+    def open(self, seed: int, voice_id: str) -> UtteranceStream:
+        """A new utterance; close it."""
+
+    async def register_voice(self, pcm: bytes, codes: Sequence[int]) -> str:
+        """Takes a reference, returns the voice's id."""
+
+
 class SpeechDecoderServicer(decoder_pb2_grpc.SpeechDecoderServicer):
     """The contract of protos/trunkline/v1/decoder.proto."""
 
-    def __init__(self, engine: DecoderEngine, slots: Slots) -> None:
+    def __init__(self, engine: Backend, slots: Slots, check: Check = answers) -> None:
         self._engine = engine
         self._slots = slots
+        self._check = check
 
     async def Info(  # noqa: N802  the contract's name
         self, request: decoder_pb2.SpeechDecoderInfoRequest, context: Context
     ) -> decoder_pb2.SpeechDecoderInfoResponse:
-        """What this replica can do."""
+        """What this replica can do. Raises UnavailableError while its backend does not answer."""
+        await self._check()
         return decoder_pb2.SpeechDecoderInfoResponse(
             sample_rate=self._engine.sample_rate,
             codebook_size=self._engine.codebook_size,
@@ -66,6 +107,9 @@ class SpeechDecoderServicer(decoder_pb2_grpc.SpeechDecoderServicer):
         """A voice from a reference recording."""
         if self._slots.draining:
             raise DrainingError("the service is draining; use another replica")
+        rate = self._engine.sample_rate
+        if request.sample_rate not in (0, rate):
+            raise InvalidInputError(f"sample_rate {request.sample_rate}: reference audio must be at {rate} Hz")
         return decoder_pb2.RegisterVoiceResponse(
             voice_id=await self._engine.register_voice(request.pcm, list(request.codes))
         )
@@ -84,10 +128,10 @@ def _response(pcm: Pcm) -> decoder_pb2.SynthesizeResponse:
     return decoder_pb2.SynthesizeResponse(pcm=pcm.data, tokens_done=pcm.tokens_done)
 
 
-def make_server(engine: DecoderEngine, address: str, capacity: int) -> Server:
+def make_server(engine: Backend, address: str, capacity: int, check: Check = answers) -> Server:
     """The service on `address`, not yet started."""
     slots = Slots(capacity, "decoder streams")
-    servicer = SpeechDecoderServicer(engine, slots)
+    servicer = SpeechDecoderServicer(engine, slots, check)
     return Server(
         SERVICE,
         lambda server: decoder_pb2_grpc.add_SpeechDecoderServicer_to_server(servicer, server),

@@ -4,6 +4,7 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,17 +14,27 @@ from services.common.errors import InvalidInputError, UnknownIdError
 from services.decoder.flow.model import TokenToMel
 from services.decoder.mel import log_mel
 
-MIN_SECONDS, MAX_SECONDS = 1.0, 30.0
+if TYPE_CHECKING:  # onnxruntime is loaded only where such a model is configured
+    from services.decoder.speaker import SpeakerEncoder
+
+MIN_SECONDS, MAX_SECONDS = 3.0, 30.0
 _LONGEST_PROMPT = 60  # tokens; each block is computed with the prompt before it
 _TOKEN_SLACK = 3  # a tokenizer may pad or cut at the end
 
 
 @dataclass(frozen=True)
 class Voice:
-    """Tokens of a reference and its mel (1, 80, frames). Both empty: the default voice."""
+    """What an utterance sounds like.
+
+    Attributes:
+        codes: tokens of the reference; empty for the default voice.
+        mel: (1, 80, frames), theirs.
+        embedding: (192,) of the speaker; none stands for the default speaker's zeros.
+    """
 
     codes: tuple[int, ...]
     mel: Tensor
+    embedding: Tensor | None = None
 
 
 def default_voice(mel_bins: int) -> Voice:
@@ -32,14 +43,32 @@ def default_voice(mel_bins: int) -> Voice:
 
 
 class VoiceRegistry:
-    """Voices by id; the least recently used one is dropped beyond `limit`. Used from one event loop."""
+    """Voices by id; the least recently used one is dropped beyond `limit`. Used from one event loop.
 
-    def __init__(self, flow: TokenToMel, sample_rate: int, token_rate: float, codebook: int, limit: int) -> None:
+    Args:
+        flow: the model that will speak.
+        sample_rate: of references, hertz.
+        token_rate: tokens per second.
+        codebook: how many codes there are.
+        limit: voices kept.
+        encoder: finds the speaker's embedding in a reference; none where no model for it is configured.
+    """
+
+    def __init__(
+        self,
+        flow: TokenToMel,
+        sample_rate: int,
+        token_rate: float,
+        codebook: int,
+        limit: int,
+        encoder: "SpeakerEncoder | None" = None,
+    ) -> None:
         self._flow = flow
         self._sample_rate = sample_rate
         self._token_rate = token_rate
         self._codebook = codebook
         self._limit = limit
+        self._encoder = encoder
         self._default = default_voice(flow.mel_bins)
         self._voices: OrderedDict[str, Voice] = OrderedDict()
 
@@ -65,8 +94,13 @@ class VoiceRegistry:
         """A voice and its id, which depends on the reference alone. Changes nothing: may run on another thread.
 
         Raises:
-            InvalidInputError: the audio is not 1 to 30 s of whole 16-bit samples, or the codes do not fit it.
+            InvalidInputError: the audio is not 3 to 30 s of whole 16-bit samples, or the codes do not fit it.
         """
+        if not pcm:
+            raise InvalidInputError(
+                f"the reference is empty: send {MIN_SECONDS:g} to {MAX_SECONDS:g} s of 16-bit mono samples "
+                f"at {self._sample_rate} Hz"
+            )
         if len(pcm) % 2:
             raise InvalidInputError(f"pcm must be 16-bit samples, got {len(pcm)} bytes")
         seconds = len(pcm) / 2 / self._sample_rate
@@ -92,17 +126,18 @@ class VoiceRegistry:
             self._voices.popitem(last=False)
 
     def _prompt(self, pcm: bytes, codes: Sequence[int]) -> Voice:
-        samples = torch.from_numpy(np.frombuffer(pcm, "<i2").astype(np.float32) / 32768.0)
-        mel = log_mel(samples[None])
+        samples = np.frombuffer(pcm, "<i2").astype(np.float32) / 32768.0
+        mel = log_mel(torch.from_numpy(samples)[None])
         # whole encoder blocks, so that the utterance's own blocks begin where they do without a prompt
         block = self._flow.encoder.block_size
         fitting = min(len(codes), _LONGEST_PROMPT, int(mel.shape[2] / self._flow.frames_per_token))
         count = max(block, fitting // block * block)
-        return Voice(tuple(codes[:count]), mel[:, :, : self._flow.frames(count)])
+        embedding = None if self._encoder is None else self._encoder(samples, self._sample_rate)
+        return Voice(tuple(codes[:count]), mel[:, :, : self._flow.frames(count)], embedding)
 
 
 def check_codes(codes: Sequence[int], codebook: int) -> None:
     """Raises InvalidInputError naming the first code outside the codebook."""
     for index, code in enumerate(codes):
-        if code >= codebook:
+        if not 0 <= code < codebook:
             raise InvalidInputError(f"code {code} at position {index}: codes must be 0 to {codebook - 1}")

@@ -3,7 +3,7 @@
 import hashlib
 import pickle
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -29,6 +29,13 @@ class Checkpoint:
     flow: TokenToMel
     vocoder: hift.HiFTGenerator
     revision: str
+
+    def sampled(self, flow_steps: int | None = None, temperature: float | None = None) -> "Checkpoint":
+        """The same models with another way to sample; none keeps what config.yaml says."""
+        given = {"n_timesteps": flow_steps, "temperature": temperature}
+        changes = {name: value for name, value in given.items() if value is not None}
+        inference = self.config.inference.model_copy(update=changes)
+        return replace(self, config=self.config.model_copy(update={"inference": inference}))
 
 
 def load(folder: Path, device: str = "cpu") -> Checkpoint:

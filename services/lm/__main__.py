@@ -2,14 +2,11 @@
 
 import asyncio
 import logging
-from typing import Literal
 
-from pydantic import Field
-from pydantic_settings import SettingsConfigDict
-
-from services.common.errors import WeightsError
+from services.common.errors import ServiceError, SetupError, WeightsError
 from services.common.grpc_server import Server, Slots, serve_until_signal
-from services.common.settings import ModelServiceSettings, fail, load
+from services.common.settings import fail, load
+from services.lm.build import Built, Settings, build
 from services.lm.prompt import ChatTemplate
 from services.lm.servicer import SERVICE, VoiceLMServicer
 from trunkline.v1 import lm_pb2_grpc
@@ -17,45 +14,56 @@ from trunkline.v1 import lm_pb2_grpc
 PROG = "services.lm"
 
 
-class Settings(ModelServiceSettings):
-    """Settings of the language model service."""
-
-    model_config = SettingsConfigDict(env_prefix="TRUNKLINE_LM_")
-
-    dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="number format of the weights")
-
-
 def main() -> None:
     """Loads everything, then serves until a signal. Exit status 2 when it cannot."""
     settings = load(Settings, PROG)
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    if not settings.weights.is_dir():
-        fail(PROG, f"--weights: {settings.weights} is not a directory")
     try:
+        if settings.backend == "triton":
+            asyncio.run(serve_over_triton(settings))
+            return
+        if not settings.weights.is_dir():
+            fail(PROG, f"--weights: {settings.weights} is not a directory")
         template = ChatTemplate.load(settings.weights)
-        # torch takes seconds to import: what is wrong with the settings or the small files is told before.
-        from services.lm.torch_engine.build import build
-
-        engine, revision = build(settings.weights, template, settings.dtype, settings.device, settings.threads)
-    except WeightsError as error:
+        asyncio.run(serve(settings, build(settings, template), template))
+    except (WeightsError, SetupError, ServiceError, OSError) as error:
         fail(PROG, str(error))
-    except ValueError as error:
-        fail(PROG, f"--device: {error}")
-    slots = Slots(settings.capacity, "language model sessions")
-    servicer = VoiceLMServicer(engine, template, slots, revision)
+
+
+async def serve(settings: Settings, built: Built, template: ChatTemplate) -> None:
+    """Serves over this process's engine until a signal. Raises OSError where the address cannot be listened on."""
+    slots = _slots(settings)
     try:
-        asyncio.run(_serve(servicer, settings.listen, slots))
-    except OSError as error:
-        fail(PROG, str(error))
+        servicer = VoiceLMServicer(built.engine, template, slots, built.revision, built.kv_tokens)
+        await serve_until_signal(_server(servicer, settings.listen, slots), PROG)
     finally:
-        engine.stop()
+        built.engine.stop()
 
 
-async def _serve(servicer: VoiceLMServicer, address: str, slots: Slots) -> None:
-    server = Server(
+async def serve_over_triton(settings: Settings) -> None:
+    """Serves over Triton until a signal. Raises OSError, or ServiceError where Triton does not come up."""
+    # tritonclient is needed here alone
+    from services.common.triton import connected, watched
+    from services.lm.triton_backend import TritonEngine
+    from services.lm.triton_codec import MODEL
+
+    slots = _slots(settings)
+    async with connected(settings.triton_url, MODEL, settings.wait_for_triton) as model:
+        engine = await TritonEngine.connect(model)
+        servicer = VoiceLMServicer(engine, engine.template, slots, engine.revision, engine.kv_tokens, engine.check)
+        server = _server(servicer, settings.listen, slots)
+        async with watched(server, engine.check):
+            await serve_until_signal(server, PROG)
+
+
+def _slots(settings: Settings) -> Slots:
+    return Slots(settings.capacity, "language model sessions")
+
+
+def _server(servicer: VoiceLMServicer, address: str, slots: Slots) -> Server:
+    return Server(
         SERVICE, lambda grpc_server: lm_pb2_grpc.add_VoiceLMServicer_to_server(servicer, grpc_server), address, slots
     )
-    await serve_until_signal(server, PROG)
 
 
 if __name__ == "__main__":

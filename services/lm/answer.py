@@ -71,6 +71,17 @@ class Answer:
             return Allowed.ANSWER
         return Allowed.SPEECH if self._texts < len(self._say) else Allowed.SPEECH_OR_END
 
+    def steps(self) -> int:
+        """How many ids the model is asked for until text is forced or the answer is full, unless it ends it before."""
+        left = self.settings.max_new_tokens - self._new
+        if not self.settings.say:
+            return left
+        if self._texts < len(self._say):
+            due = self._texts // self._template.text_block * self._template.speech_block
+        else:
+            due = self._speech_limit
+        return max(1, min(left, due - self._speeches))
+
     def kind(self, token: int) -> Kind:
         """What an id of the answer is."""
         return Kind.SPEECH if self._template.vocabulary.is_speech(token) else Kind.TEXT

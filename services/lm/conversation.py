@@ -3,7 +3,9 @@
 import asyncio
 import logging
 import math
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
+from typing import TypeGuard
 
 from services.common.errors import InvalidInputError, WrongOrderError
 from services.lm.engine import Added, Engine, Event, Failed, Finished, GenerationSettings, Kind, Reason, Session
@@ -27,6 +29,45 @@ _REASONS = {
 }
 
 
+Item = lm_pb2.ConverseResponse | Exception | None
+
+
+class Outgoing:
+    """What the client is to be sent: responses, an error to end with, or None at the end.
+
+    Generated ids of one kind that wait together become one response, so that a client or a network that is slower than
+    the model costs messages, never latency.
+    """
+
+    def __init__(self) -> None:
+        self._items: deque[Item] = deque()
+        self._filled = asyncio.Event()
+
+    def put(self, item: Item) -> None:
+        """Adds an item behind the others."""
+        last = self._items[-1] if self._items else None
+        if _is_generated(item) and _is_generated(last) and item.generated.kind == last.generated.kind:
+            into, more = last.generated, item.generated
+            into.tokens.extend(more.tokens)
+            into.speech.extend(more.speech)
+            into.text += more.text
+            into.length = more.length
+        else:
+            self._items.append(item)
+        self._filled.set()
+
+    async def next(self) -> Item:
+        """Takes the first item, when there is one."""
+        while not self._items:
+            self._filled.clear()
+            await self._filled.wait()
+        return self._items.popleft()
+
+
+def _is_generated(item: Item) -> TypeGuard[lm_pb2.ConverseResponse]:
+    return isinstance(item, lm_pb2.ConverseResponse) and item.HasField("generated")
+
+
 class Conversation:
     """Lives as long as the stream."""
 
@@ -37,7 +78,7 @@ class Conversation:
         self._text = TextStream(template.text)
         self._idle = asyncio.Event()
         self._idle.set()
-        self._out: asyncio.Queue[lm_pb2.ConverseResponse | Exception | None] = asyncio.Queue()
+        self._out = Outgoing()
 
     async def run(
         self, requests: AsyncIterator[lm_pb2.ConverseRequest]
@@ -51,7 +92,7 @@ class Conversation:
         """
         reader = asyncio.create_task(self._read(requests))
         try:
-            while (item := await self._out.get()) is not None:
+            while (item := await self._out.next()) is not None:
                 if isinstance(item, Exception):
                     raise item
                 yield item
@@ -69,9 +110,9 @@ class Conversation:
             else:
                 await self._idle.wait()
         except Exception as error:  # raised again by `run`, to the client
-            self._out.put_nowait(error)
+            self._out.put(error)
         else:
-            self._out.put_nowait(None)
+            self._out.put(None)
 
     async def _execute(self, request: lm_pb2.ConverseRequest) -> None:
         command = request.WhichOneof("command")
@@ -88,12 +129,12 @@ class Conversation:
         if command == "append":
             ids = self._ids(request.append, session)
             length = await session.append(ids)
-            self._out.put_nowait(lm_pb2.ConverseResponse(appended=lm_pb2.Appended(tokens=ids, length=length)))
+            self._out.put(lm_pb2.ConverseResponse(appended=lm_pb2.Appended(tokens=ids, length=length)))
         elif command == "generate":
             await self._generate(request.generate, session)
         elif command == "truncate":
             length = await session.truncate(request.truncate.length)
-            self._out.put_nowait(lm_pb2.ConverseResponse(truncated=lm_pb2.Truncated(length=length)))
+            self._out.put(lm_pb2.ConverseResponse(truncated=lm_pb2.Truncated(length=length)))
         elif command == "cancel":
             await session.cancel()
 
@@ -101,7 +142,7 @@ class Conversation:
         session = await self._engine.open(list(command.tokens), self._on_event)
         self._session = session
         log.info("session opened", extra={"session_id": command.session_id, "tokens": len(command.tokens)})
-        self._out.put_nowait(lm_pb2.ConverseResponse(opened=lm_pb2.Opened(length=len(command.tokens))))
+        self._out.put(lm_pb2.ConverseResponse(opened=lm_pb2.Opened(length=len(command.tokens))))
 
     def _ids(self, append: lm_pb2.Append, session: Session) -> list[int]:
         self._require_idle("append")
@@ -150,9 +191,9 @@ class Conversation:
                 finished=lm_pb2.Finished(reason=_REASONS[event.reason], length=event.length)
             )
         elif isinstance(event, Failed):
-            self._out.put_nowait(event.error)
+            self._out.put(event.error)
             return
-        self._out.put_nowait(response)
+        self._out.put(response)
 
     def _generated(self, event: Added) -> lm_pb2.Generated:
         return lm_pb2.Generated(

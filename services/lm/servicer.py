@@ -6,7 +6,7 @@ from typing import Any
 
 import grpc
 
-from services.common.grpc_server import Slots
+from services.common.grpc_server import Check, Slots, answers
 from services.lm.conversation import Conversation
 from services.lm.engine import Engine
 from services.lm.prompt import ChatTemplate
@@ -16,18 +16,34 @@ SERVICE = "trunkline.v1.VoiceLM"
 
 
 class VoiceLMServicer(lm_pb2_grpc.VoiceLMServicer):
-    """One conversation per stream, as many as there are slots."""
+    """One conversation per stream, as many as there are slots.
 
-    def __init__(self, engine: Engine, template: ChatTemplate, slots: Slots, revision: str) -> None:
+    Args:
+        kv_tokens: tokens whose keys and values the engine can hold; 0 when it does not say.
+        check: raises UnavailableError while the engine does not answer.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        template: ChatTemplate,
+        slots: Slots,
+        revision: str,
+        kv_tokens: int = 0,
+        check: Check = answers,
+    ) -> None:
         self._engine = engine
         self._template = template
         self._slots = slots
         self._revision = revision
+        self._kv_tokens = kv_tokens
+        self._check = check
 
     async def Info(  # noqa: N802
         self, request: lm_pb2.VoiceLMInfoRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> lm_pb2.VoiceLMInfoResponse:
-        """Limits of this replica."""
+        """Limits of this replica. Raises UnavailableError while its backend does not answer."""
+        await self._check()
         vocabulary = self._template.vocabulary
         return lm_pb2.VoiceLMInfoResponse(
             vocab_size=vocabulary.size,
@@ -39,6 +55,7 @@ class VoiceLMServicer(lm_pb2_grpc.VoiceLMServicer):
             capacity=self._slots.capacity,
             active=self._slots.active,
             model_revision=self._revision,
+            kv_tokens=self._kv_tokens,
         )
 
     async def Converse(  # noqa: N802

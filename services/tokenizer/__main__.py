@@ -3,37 +3,18 @@
 import asyncio
 import logging
 
-import torch
-from pydantic import Field
-from pydantic_settings import SettingsConfigDict
-
-from services.common.errors import WeightsError
+from services.common.errors import ServiceError, SetupError, WeightsError
 from services.common.grpc_server import serve_until_signal
-from services.common.settings import ModelServiceSettings, fail, load
+from services.common.settings import fail, load
+from services.tokenizer.build import Settings, build
 from services.tokenizer.engine import TokenizerEngine
 from services.tokenizer.servicer import make_server
-from services.tokenizer.weights import Checkpoint
-from services.tokenizer.weights import load as load_weights
 
 PROG = "services.tokenizer"
 
 
-class Settings(ModelServiceSettings):
-    """Settings of the tokenizer service."""
-
-    model_config = SettingsConfigDict(env_prefix="TRUNKLINE_TOKENIZER_")
-
-    max_seconds: int = Field(120, ge=1, le=3600, description="longest utterance")
-    interim_tokens: int = Field(4, ge=1, description="new tokens between two interim results")
-
-
-async def run(settings: Settings, checkpoint: Checkpoint) -> None:
-    """Serves until a signal.
-
-    Raises:
-        OSError: the address cannot be listened on.
-    """
-    engine = TokenizerEngine(checkpoint, settings.max_seconds, settings.interim_tokens)
+async def serve(settings: Settings, engine: TokenizerEngine) -> None:
+    """Serves over this process's engine until a signal. Raises OSError where the address cannot be listened on."""
     try:
         await engine.warm_up()
         await serve_until_signal(make_server(engine, settings.listen, settings.capacity), PROG)
@@ -41,25 +22,29 @@ async def run(settings: Settings, checkpoint: Checkpoint) -> None:
         engine.close()
 
 
-def check_device(name: str) -> None:
-    """Ends the process where torch cannot compute on the device."""
-    try:
-        torch.empty(1, device=name)
-    except (RuntimeError, AssertionError) as error:
-        fail(PROG, f"--device: cannot use {name!r}: {str(error).splitlines()[0]}")
+async def serve_over_triton(settings: Settings) -> None:
+    """Serves over Triton until a signal. Raises OSError, or ServiceError where Triton does not come up."""
+    # tritonclient is needed here alone
+    from services.common.triton import connected, watched
+    from services.tokenizer.triton_backend import MODEL, TritonTokenizerBackend
+
+    async with connected(settings.triton_url, MODEL, settings.wait_for_triton) as model:
+        backend = await TritonTokenizerBackend.connect(model)
+        server = make_server(backend, settings.listen, settings.capacity, backend.check)
+        async with watched(server, backend.check):
+            await serve_until_signal(server, PROG)
 
 
 def main() -> None:
-    """Exits with status 2 and one line on stderr where settings, weights, device or port are not usable."""
+    """Exits with status 2 and one line on stderr where settings, weights, device, Triton or port are not usable."""
     settings = load(Settings, PROG)
     logging.basicConfig(level=settings.log_level)
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
-    check_device(settings.device)
     try:
-        checkpoint = load_weights(settings.weights, settings.device)
-        asyncio.run(run(settings, checkpoint))
-    except (WeightsError, OSError) as error:
+        if settings.backend == "triton":
+            asyncio.run(serve_over_triton(settings))
+        else:
+            asyncio.run(serve(settings, build(settings)))
+    except (WeightsError, SetupError, ServiceError, OSError) as error:
         fail(PROG, str(error))
 
 

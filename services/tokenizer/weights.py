@@ -23,6 +23,7 @@ MODEL = "model.safetensors"
 PREFIX = "model.encoder."
 
 _LAYER = re.compile(r"layers\.(\d+)\.")
+_CODEBOOK = "codebook.weight"
 _UNUSED = ("layer_norm.", "embed_positions2.", "ema_count", "ema_weight")
 
 
@@ -31,7 +32,7 @@ class Checkpoint:
     """A loaded tokenizer.
 
     Attributes:
-        encoder: in evaluation mode, float32.
+        encoder: in evaluation mode; its codebook is float32 whatever the rest is.
         log_mel: its features.
         revision: 12 hexadecimal digits that change with any of the three files.
     """
@@ -51,8 +52,13 @@ class Checkpoint:
         return self.encoder.config.max_frames * CONV_STRIDE * self.log_mel.config.hop
 
 
-def load(directory: Path, device: str = "cpu") -> Checkpoint:
-    """Loads the checkpoint in `directory`; stored float16 or bfloat16 is computed in float32.
+def load(directory: Path, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Checkpoint:
+    """Loads the checkpoint in `directory`.
+
+    Args:
+        directory: the checkpoint.
+        device: where it computes.
+        dtype: what the encoder computes in, however the weights are stored. Features and codebook are float32.
 
     Raises:
         WeightsError: a file is missing or unreadable, or a tensor is missing, unknown or of the wrong shape.
@@ -76,9 +82,9 @@ def load(directory: Path, device: str = "cpu") -> Checkpoint:
         )
     with torch.device("meta"):
         encoder = WhisperVQEncoder(config)
-    encoder.load_state_dict(_read_state(directory / MODEL, encoder), assign=True)
+    encoder.load_state_dict(_read_state(directory / MODEL, encoder, device, dtype), assign=True)
     encoder.requires_grad_(False)
-    return Checkpoint(encoder.eval().to(device), LogMel(features).to(device), _revision(directory))
+    return Checkpoint(encoder.eval(), LogMel(features).to(device), _revision(directory))
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -91,7 +97,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def _read_state(path: Path, encoder: WhisperVQEncoder) -> dict[str, Tensor]:
+def _read_state(path: Path, encoder: WhisperVQEncoder, device: str, dtype: torch.dtype) -> dict[str, Tensor]:
     wanted = {key: tuple(tensor.shape) for key, tensor in encoder.state_dict().items()}
     state: dict[str, Tensor] = {}
     try:
@@ -105,7 +111,8 @@ def _read_state(path: Path, encoder: WhisperVQEncoder) -> dict[str, Tensor]:
                     raise WeightsError(
                         f"{path}: {key} has shape {tuple(tensor.shape)}, {CONFIG} asks for {wanted[name]}"
                     )
-                state[name] = tensor.float()
+                # One tensor at a time, so that no second copy of the model is held.
+                state[name] = tensor.to(device, torch.float32 if name == _CODEBOOK else dtype)
     except (OSError, SafetensorError) as error:
         raise WeightsError(f"cannot read {path}: {error}") from error
     missing = sorted(wanted.keys() - state.keys())

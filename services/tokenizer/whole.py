@@ -22,7 +22,7 @@ def tokenise(checkpoint: Checkpoint, clips: Sequence[Tensor], batch: int = 16) -
     pieces = [
         (index, piece)
         for index, clip in enumerate(clips)
-        for piece in torch.split(clip, checkpoint.piece_samples)
+        for piece in torch.split(clip.to(checkpoint.log_mel.window.device), checkpoint.piece_samples)
         if piece.shape[0]
     ]
     tokens: list[list[int]] = [[] for _ in clips]

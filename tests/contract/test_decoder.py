@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
@@ -26,6 +27,7 @@ from trunkline.v1 import decoder_pb2_grpc as rpc
 
 CAPACITY = 2
 MAX_VOICES = 2
+BATCHED_TOLERANCE = 4  # of 32768: float32 rounds differently in a batch
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +57,12 @@ async def remaining(call: Any) -> list[pb.SynthesizeResponse]:
     return found
 
 
+def loudest_difference(one: bytes, other: bytes) -> int:
+    assert len(one) == len(other)
+    first, second = (np.frombuffer(pcm, "<i2").astype(np.int32) for pcm in (one, other))
+    return int(np.abs(first - second).max())
+
+
 def samples(count: int) -> int:
     return int(count * 441 / 64) * 256
 
@@ -62,9 +70,9 @@ def samples(count: int) -> int:
 class Service:
     """A server on a free port and a client of it."""
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
+    def __init__(self, checkpoint: Checkpoint, capacity: int = CAPACITY) -> None:
         self.engine = DecoderEngine(checkpoint, MAX_VOICES)
-        self.server = make_server(self.engine, "127.0.0.1:0", CAPACITY)
+        self.server = make_server(self.engine, "127.0.0.1:0", capacity)
 
     async def __aenter__(self) -> "Service":
         port = await self.server.start()
@@ -152,14 +160,14 @@ async def test_streams_at_once_do_not_mix(checkpoint: Checkpoint) -> None:
     async with Service(checkpoint) as service:
         alone = [await service.speak(codes(one)), await service.speak(codes(two))]
         together = await asyncio.gather(service.speak(codes(one)), service.speak(codes(two)))
-    assert alone == list(together)
+    for wanted, got in zip(alone, together, strict=True):
+        assert loudest_difference(wanted, got) <= BATCHED_TOLERANCE
 
 
 async def test_no_tokens_no_audio(checkpoint: Checkpoint) -> None:
     async with Service(checkpoint) as service:
         assert await service.blocks() == []
         assert await service.blocks(config(seed=1)) == []
-        assert await service.blocks(codes([])) == []
 
 
 async def test_bad_messages_are_refused(checkpoint: Checkpoint) -> None:
@@ -169,6 +177,8 @@ async def test_bad_messages_are_refused(checkpoint: Checkpoint) -> None:
         assert (code, "512" in details, "0 to 511" in details) == (invalid, True, True)
         code, details = await service.refusal(codes([1]), config(seed=1))
         assert (code, "first message" in details) == (invalid, True)
+        code, details = await service.refusal(codes([1]), codes([]))
+        assert (code, "at least one" in details, "0 to 511" in details) == (invalid, True, True)
         code, details = await service.refusal(pb.SynthesizeRequest())
         assert (code, "payload" in details) == (invalid, True)
         code, details = await service.refusal(config(voice_id="voice-nobody"))
@@ -182,7 +192,8 @@ async def test_one_stream_too_many(checkpoint: Checkpoint) -> None:
         for call in calls:
             await call.write(codes([1]))
         await service.until_active(CAPACITY)
-        assert (await service.refusal(codes([1])))[0] == grpc.StatusCode.RESOURCE_EXHAUSTED
+        code, details = await service.refusal(codes([1]))
+        assert (code, f"all {CAPACITY} decoder streams" in details) == (grpc.StatusCode.RESOURCE_EXHAUSTED, True)
         calls[0].cancel()
         await service.until_active(CAPACITY - 1)
         assert len(await service.speak(codes([1]))) == 2 * samples(1)
@@ -217,8 +228,8 @@ async def test_cancelling_stops_the_work(checkpoint: Checkpoint, monkeypatch: py
 async def test_voices(checkpoint: Checkpoint) -> None:
     values = some_codes(20)
     async with Service(checkpoint) as service, Service(checkpoint) as other:
-        voice = await service.register(2.0, 25)
-        assert voice == await other.register(2.0, 25)
+        voice = await service.register(3.0, 37)
+        assert voice == await other.register(3.0, 37)
         assert list((await service.info()).voices) == [voice]
         spoken = await service.speak(config(voice_id=voice), codes(values))
         assert len(spoken) == 2 * samples(20)
@@ -228,7 +239,7 @@ async def test_voices(checkpoint: Checkpoint) -> None:
 
 async def test_voices_are_bounded(checkpoint: Checkpoint) -> None:
     async with Service(checkpoint) as service:
-        voices = [await service.register(1.0, 12, fill) for fill in range(MAX_VOICES + 1)]
+        voices = [await service.register(3.0, 38, fill) for fill in range(MAX_VOICES + 1)]
         assert list((await service.info()).voices) == voices[1:]
         assert (await service.refusal(config(voice_id=voices[0])))[0] == grpc.StatusCode.NOT_FOUND
 
@@ -236,11 +247,13 @@ async def test_voices_are_bounded(checkpoint: Checkpoint) -> None:
 @pytest.mark.parametrize(
     ("pcm", "values", "said"),
     [
-        (bytes(22_050), [0] * 6, "1 to 30 s"),
-        (bytes(22_050 * 62), [0] * 12, "1 to 30 s"),
-        (bytes(22_050 * 2 + 1), [0] * 12, "16-bit"),
-        (bytes(22_050 * 2), [0] * 30, "about 12 codes"),
-        (bytes(22_050 * 2), [512] * 12, "0 to 511"),
+        (b"", [], "empty"),
+        (b"", [0] * 38, "empty"),
+        (bytes(22_050 * 5), [0] * 31, "3 to 30 s at 22050 Hz, got 2.50 s"),
+        (bytes(22_050 * 62), [0] * 387, "3 to 30 s at 22050 Hz, got 31.00 s"),
+        (bytes(22_050 * 6 + 1), [0] * 38, "16-bit"),
+        (bytes(22_050 * 6), [0] * 30, "about 38 codes"),
+        (bytes(22_050 * 6), [512] * 38, "0 to 511"),
     ],
 )
 async def test_bad_references_are_refused(checkpoint: Checkpoint, pcm: bytes, values: list[int], said: str) -> None:
@@ -249,6 +262,50 @@ async def test_bad_references_are_refused(checkpoint: Checkpoint, pcm: bytes, va
             await service.stub.RegisterVoice(pb.RegisterVoiceRequest(pcm=pcm, codes=values))
         assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
         assert said in (refused.value.details() or "")
+
+
+async def test_a_reference_at_another_rate_is_refused(checkpoint: Checkpoint) -> None:
+    def reference(sample_rate: int) -> pb.RegisterVoiceRequest:
+        return pb.RegisterVoiceRequest(pcm=bytes(22_050 * 6), codes=[0] * 38, sample_rate=sample_rate)
+
+    async with Service(checkpoint) as service:
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await service.stub.RegisterVoice(reference(16_000))
+        assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+        assert "16000" in (refused.value.details() or "")
+        assert "22050 Hz" in (refused.value.details() or "")
+        said = await service.stub.RegisterVoice(reference(22_050))
+        assert said == await service.stub.RegisterVoice(reference(0))
+
+
+async def test_two_hundred_streams_given_up_leave_nothing(checkpoint: Checkpoint) -> None:
+    """Before the first message, between messages, while blocks are computed, after the half-close."""
+    streams, at_once = 200, 25
+    rng = random.Random(5)
+
+    async def give_up(service: Service) -> None:
+        call = service.stub.Synthesize()
+        for step in range(rng.randrange(6)):
+            if step:
+                await call.write(codes(some_codes(rng.choice([1, 9, 10, 26, 160]), step)))
+            else:
+                await call.write(config(seed=rng.getrandbits(64)))
+            await asyncio.sleep(rng.choice([0.0, 0.0, 0.01]))
+        if rng.random() < 0.3:
+            await call.done_writing()
+        if rng.random() < 0.3:
+            await asyncio.wait([asyncio.create_task(call.read())], timeout=rng.random() * 0.2)
+        call.cancel()
+
+    async with Service(checkpoint, capacity=at_once) as service:
+        before = len(asyncio.all_tasks())
+        for _ in range(streams // at_once):
+            await asyncio.gather(*(give_up(service) for _ in range(at_once)))
+            await service.until_active(0)
+        assert (service.engine.open_streams, service.server._slots.active) == (0, 0)
+        while service.engine.pending_blocks or len(asyncio.all_tasks()) > before:
+            await asyncio.sleep(0.01)
+        assert len(await service.speak(codes(some_codes(12)))) == 2 * samples(12)
 
 
 async def test_draining(checkpoint: Checkpoint) -> None:
@@ -308,6 +365,13 @@ def test_bad_starts(golden_dir: Path, tmp_path: Path) -> None:
     shutil.copy(golden_dir / "decoder" / "flow.pt", tmp_path)
     assert "hift.pt" in failure("--weights", str(tmp_path), "--listen", "127.0.0.1:0")
     assert "--listen" in failure("--weights", good)
+    steps = failure("--weights", good, "--listen", "127.0.0.1:0", "--flow-steps", "0")
+    assert "--flow-steps" in steps
+    assert "greater than or equal to 1" in steps
+    speaker = str(tmp_path / "config.yaml")
+    assert "config.yaml: not a model" in failure(
+        "--weights", good, "--listen", "127.0.0.1:0", "--speaker-model", speaker
+    )
     assert "--device" in failure("--weights", good, "--listen", "127.0.0.1:0", "--device", "abacus")
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -1,32 +1,42 @@
 """VoiceLM over real gRPC, on a tiny random checkpoint; the comments of lm.proto are what is tested."""
 
 import asyncio
+import contextlib
 import os
 import random
 import signal
 import socket
 import subprocess
 import sys
+import threading
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
+import torch
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from services.common.grpc_server import Server, Slots
 from services.lm import weights
 from services.lm.prompt import ChatTemplate
 from services.lm.servicer import SERVICE, VoiceLMServicer
+from services.lm.torch_engine import parameters
+from services.lm.torch_engine.cache import BlockPool
 from services.lm.torch_engine.engine import TorchEngine
+from services.lm.torch_engine.parameters import Parameters
 from services.lm.torch_engine.runner import Runner
-from services.lm.torch_engine.scheduler import Scheduler
+from services.lm.torch_engine.scheduler import Chunks, Scheduler
 from tests.unit.lm.checkpoint import CODEBOOK, write_checkpoint
 from trunkline.v1 import lm_pb2, lm_pb2_grpc
 
 CAPACITY = 4
 CONTEXT = 1024
+CHUNKS = Chunks(answering=24, silent=256)
+ABORTED = 200
 LONG = "z" * 300  # to be said: hundreds of steps, however the random model behaves
 TEXT, SPEECH, CONTROL = lm_pb2.TOKEN_KIND_TEXT, lm_pb2.TOKEN_KIND_SPEECH, lm_pb2.TOKEN_KIND_CONTROL
 
@@ -35,9 +45,15 @@ TEXT, SPEECH, CONTROL = lm_pb2.TOKEN_KIND_TEXT, lm_pb2.TOKEN_KIND_SPEECH, lm_pb2
 class Service:
     stub: "lm_pb2_grpc.VoiceLMAsyncStub"
     scheduler: Scheduler
+    pool: BlockPool
     template: ChatTemplate
     server: Server
     slots: Slots
+    channel: grpc.aio.Channel
+
+    def raw(self) -> Any:
+        """A stream of bytes, whatever they mean."""
+        return self.channel.stream_stream(f"/{SERVICE}/Converse")()
 
 
 @pytest.fixture(scope="session")
@@ -46,23 +62,38 @@ def checkpoint_dir(tmp_path_factory: pytest.TempPathFactory, golden_dir: Path) -
 
 
 @pytest.fixture(scope="session")
-def loaded(checkpoint_dir: Path) -> tuple[ChatTemplate, weights.Checkpoint]:
-    return ChatTemplate.load(checkpoint_dir), weights.load(checkpoint_dir)
+def network(checkpoint_dir: Path) -> Parameters:
+    return parameters.load(weights.inspect(checkpoint_dir), torch.float32)
+
+
+@contextlib.asynccontextmanager
+async def serving(directory: Path, network: Parameters, kv_tokens: int) -> AsyncIterator[Service]:
+    template, checkpoint = ChatTemplate.load(directory), weights.inspect(directory)
+    runner = Runner(network, kv_tokens)
+    scheduler = Scheduler(runner, template, CONTEXT, checkpoint.architecture.end_tokens, CHUNKS)
+    engine = TorchEngine(scheduler)
+    slots = Slots(CAPACITY, "language model sessions")
+    servicer = VoiceLMServicer(engine, template, slots, checkpoint.revision, engine.kv_tokens)
+    server = Server(SERVICE, lambda s: lm_pb2_grpc.add_VoiceLMServicer_to_server(servicer, s), "127.0.0.1:0", slots)
+    port = await server.start()
+    options = [("grpc.max_send_message_length", -1)]
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=options) as channel:
+        yield Service(lm_pb2_grpc.VoiceLMStub(channel), scheduler, runner.pool, template, server, slots, channel)
+    await server.drain(0)
+    engine.stop()
 
 
 @pytest.fixture
-async def service(loaded: tuple[ChatTemplate, weights.Checkpoint]) -> AsyncIterator[Service]:
-    template, checkpoint = loaded
-    scheduler = Scheduler(Runner(checkpoint.model), template, CONTEXT, checkpoint.end_tokens)
-    engine = TorchEngine(scheduler)
-    slots = Slots(CAPACITY, "language model sessions")
-    servicer = VoiceLMServicer(engine, template, slots, checkpoint.revision)
-    server = Server(SERVICE, lambda s: lm_pb2_grpc.add_VoiceLMServicer_to_server(servicer, s), "127.0.0.1:0", slots)
-    port = await server.start()
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        yield Service(lm_pb2_grpc.VoiceLMStub(channel), scheduler, template, server, slots)
-    await server.drain(0)
-    engine.stop()
+async def service(checkpoint_dir: Path, network: Parameters) -> AsyncIterator[Service]:
+    async with serving(checkpoint_dir, network, CAPACITY * CONTEXT) as running:
+        yield running
+
+
+@pytest.fixture
+async def cramped(checkpoint_dir: Path, network: Parameters) -> AsyncIterator[Service]:
+    """Memory for one full session only."""
+    async with serving(checkpoint_dir, network, CONTEXT) as running:
+        yield running
 
 
 class Talk:
@@ -119,12 +150,16 @@ class Talk:
 
     async def status(self) -> tuple[grpc.StatusCode, str]:
         """Reads to the end of the stream."""
-        try:
-            while await self.call.read() is not grpc.aio.EOF:
-                pass
-        except grpc.aio.AioRpcError:
+        return await status_of(self.call)
+
+
+async def status_of(call: Any) -> tuple[grpc.StatusCode, str]:
+    try:
+        while await call.read() is not grpc.aio.EOF:
             pass
-        return await self.call.code(), await self.call.details()
+    except grpc.aio.AioRpcError:
+        pass
+    return await call.code(), await call.details()
 
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
@@ -147,6 +182,7 @@ async def test_info(service: Service) -> None:
     assert info.vocab_size == info.speech_token_offset + CODEBOOK
     assert (info.context_length, info.text_block, info.speech_block) == (CONTEXT, 13, 26)
     assert (info.capacity, info.active) == (CAPACITY, 0)
+    assert info.kv_tokens == CAPACITY * CONTEXT
     assert len(info.model_revision) == 12
     await Talk(service).open()
     assert (await service.stub.Info(lm_pb2.VoiceLMInfoRequest())).active == 1
@@ -401,35 +437,138 @@ async def test_draining_service_takes_no_new_session_and_lets_the_old_one_finish
 
 
 async def test_clients_that_vanish_leave_nothing_behind(service: Service) -> None:
+    """Streams aborted at random moments: while opening, while speaking, in mid-answer, or after it."""
     chance = random.Random(20)
+    await until(lambda: idle(service))
+    tasks_before = tasks()
+    threads_before = set(threading.enumerate())
+    outcomes: Counter[str] = Counter()
 
-    async def vanish(steps: int) -> None:
-        async with asyncio.timeout(60):
-            talk = Talk(service)
-            try:
-                await talk.open()
-                await talk.append(system="x")
-                await talk.append(user_speech=lm_pb2.SpeechTokens(tokens=range(50)))
-                await talk.append(end_of_speech=lm_pb2.EndOfSpeech())
-                await talk.send(generate=lm_pb2.Generate(say=LONG, temperature=1.0))
-                for _ in range(steps):
-                    await talk.receive()
-            finally:
-                talk.call.cancel()
-
-    for _ in range(5):
-        tasks = [asyncio.create_task(vanish(chance.randrange(100))) for _ in range(CAPACITY)]
-        for task in tasks:
-            for _ in range(chance.randrange(30)):
+    async def vanish(steps: int, patience: int) -> None:
+        talk = Talk(service)
+        conversing = asyncio.create_task(converse(talk, steps))
+        try:
+            for _ in range(patience):
                 await asyncio.sleep(0)
-            if chance.random() < 0.5:
-                task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await until(lambda: idle(service))
+                if conversing.done():
+                    break
+        finally:
+            talk.call.cancel()
+            conversing.cancel()
+            (outcome,) = await asyncio.gather(conversing, return_exceptions=True)
+            outcomes[type(outcome).__name__] += 1
+
+    async def converse(talk: Talk, steps: int) -> None:
+        await talk.open()
+        await talk.append(system="x" * 40)
+        await talk.append(user_speech=lm_pb2.SpeechTokens(tokens=range(50)))
+        await talk.append(end_of_speech=lm_pb2.EndOfSpeech())
+        await talk.send(generate=lm_pb2.Generate(say=LONG, temperature=1.0))
+        for _ in range(steps):
+            await talk.receive()
+
+    async with asyncio.timeout(200):
+        limit = asyncio.Semaphore(CAPACITY)
+
+        async def one() -> None:
+            async with limit:
+                await vanish(chance.randrange(1, 60), int(2 ** chance.uniform(0, 10)))
+                # its slot is free a moment later
+                await until(lambda: room(service))
+
+        await asyncio.gather(*(one() for _ in range(ABORTED)))
+    assert outcomes.total() == ABORTED
+    assert outcomes["CancelledError"] > ABORTED / 4
+    await until(lambda: idle(service))
+
+    async def no_new_tasks() -> bool:
+        return not tasks() - tasks_before
+
+    await until(no_new_tasks)
+    assert set(threading.enumerate()) <= threads_before
+
+
+def tasks() -> "Counter[str]":
+    """The loop's tasks by name of their coroutine: gRPC's own, which wait for the next call, are renewed at each."""
+    return Counter(str(getattr(task.get_coro(), "__qualname__", task)) for task in asyncio.all_tasks())
+
+
+async def room(service: Service) -> bool:
+    return service.slots.active < CAPACITY
+
+
+async def test_idle_sessions_lend_their_memory_and_go_on_as_if_they_had_not(cramped: Service) -> None:
+    async def converse(talk: Talk, turn: int) -> None:
+        await talk.append(user_text=f"question {turn}")
+        await talk.generate(temperature=1.0, seed=turn, max_new_tokens=150)
+
+    async def conversation() -> Talk:
+        talk = await Talk(cramped).open()
+        await talk.append(system="be kind " * 12)
+        return talk
+
+    alone = await conversation()
+    for turn in range(3):
+        await converse(alone, turn)
+    await alone.send(close=lm_pb2.CloseSession())
+    assert (await alone.status())[0] is grpc.StatusCode.OK
+    talks = [await conversation() for _ in range(CAPACITY)]
+    for turn in range(3):
+        for talk in talks:
+            await converse(talk, turn)
+    assert sum(len(talk.tokens) for talk in talks) > cramped.pool.tokens
+    assert all(talk.tokens == alone.tokens for talk in talks)
+
+
+async def test_answers_that_outgrow_the_memory_end_with_its_size(cramped: Service) -> None:
+    first, second = [await Talk(cramped).open([65] * 480) for _ in range(2)]
+    for talk in (first, second):
+        await talk.send(generate=lm_pb2.Generate(say=LONG))
+        await talk.receive()
+    code, details = await second.status()
+    assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "the memory for keys and values, 1024 tokens, is used up by 2 answers" in details
+    _, finished = await first.rest()
+    assert finished.length > 512
+    await first.send(close=lm_pb2.CloseSession())
+    assert (await first.status())[0] is grpc.StatusCode.OK
+    await until(lambda: idle(cramped))
+
+
+async def test_a_message_that_is_too_long(service: Service) -> None:
+    talk = await Talk(service).open()
+    await talk.send(append=lm_pb2.Append(user_text="x" * 10_000_000))
+    code, details = await talk.status()
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert "is too long; at most 8388608 are allowed" in details
+    await until(lambda: idle(service))
+
+
+@pytest.mark.parametrize("command", ["open", "append"])
+async def test_text_where_ids_belong(service: Service, checkpoint_dir: Path, command: str) -> None:
+    """A client with its own idea of the contract: a string in the field that holds packed ids."""
+    text = "café".encode()
+    ids = {"open": b"\x12" + bytes([len(text)]) + text, "append": b"\x0a" + bytes([len(text)]) + text}[command]
+    body = ids if command == "open" else b"\x1a" + bytes([len(ids)]) + ids
+    message = {"open": b"\x0a", "append": b"\x12"}[command] + bytes([len(body)]) + body
+    call = service.raw()
+    if command == "append":
+        await call.write(lm_pb2.ConverseRequest(open=lm_pb2.OpenSession()).SerializeToString())
+    await call.write(message)
+    code, details = await status_of(call)
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert "cannot be read as this method's request" in details
+    await until(lambda: idle(service))
 
 
 async def idle(service: Service) -> bool:
-    return await active(service, 0) and not service.scheduler.has_work and service.scheduler.sessions == 0
+    """Whether no stream, session or block of memory is held."""
+    return (
+        await active(service, 0)
+        and not service.scheduler.has_work
+        and service.scheduler.sessions == 0
+        and service.pool.free == service.pool.blocks
+    )
 
 
 async def active(service: Service, count: int) -> bool:
@@ -491,7 +630,7 @@ def test_process_without_weights(tmp_path: Path) -> None:
 def test_process_with_wrong_weights(tmp_path: Path, golden_dir: Path) -> None:
     directory = write_checkpoint(tmp_path, golden_dir)
     (directory / "model.safetensors").write_bytes((golden_dir / "tokenizer" / "model.safetensors").read_bytes())
-    assert "not a ChatGLM language model" in refusal("--weights", str(directory), "--listen", "127.0.0.1:0")
+    assert "not this ChatGLM language model" in refusal("--weights", str(directory), "--listen", "127.0.0.1:0")
 
 
 def test_process_on_a_taken_port(checkpoint_dir: Path) -> None:
@@ -507,6 +646,9 @@ def test_process_on_a_taken_port(checkpoint_dir: Path) -> None:
     [
         (["--capacity", "0"], "--capacity"),
         (["--dtype", "int8"], "--dtype"),
+        (["--quantization", "int2"], "--quantization"),
+        (["--kv-mib", "1"], "--kv-mib: 0 MiB are too few"),
+        (["--device", "warp"], "--device: warp cannot be used"),
     ],
 )
 def test_process_with_bad_settings(checkpoint_dir: Path, arguments: list[str], message: str) -> None:

@@ -81,6 +81,30 @@ async def test_errors_become_status_codes() -> None:
         await harness.until_active(0)
 
 
+async def test_a_message_too_long_is_refused_in_words() -> None:
+    async with Harness() as harness:
+        assert len([_ async for _ in harness.stub.Tokenize(one(bytes(8_000_000)))]) == 1
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            [_ async for _ in harness.stub.Tokenize(one(bytes(10_000_000)))]
+        assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert refused.value.details() == "a message of 10000005 bytes is too long; at most 8388608 are allowed"
+        await harness.until_active(0)
+
+
+async def test_bytes_that_are_no_request_are_invalid() -> None:
+    async with Harness() as harness:
+        stream: Any = harness.channel.stream_stream(f"/{SERVICE}/Tokenize")
+        single: Any = harness.channel.unary_unary(f"/{SERVICE}/Info")
+        with pytest.raises(grpc.aio.AioRpcError) as in_stream:
+            [_ async for _ in stream(iter([b"no protobuf"]))]
+        with pytest.raises(grpc.aio.AioRpcError) as alone:
+            await single(b"no protobuf")
+        for refused in (in_stream.value, alone.value):
+            assert refused.code() is grpc.StatusCode.INVALID_ARGUMENT
+            assert refused.details() == "a message of 11 bytes cannot be read as this method's request"
+        await harness.until_active(0)
+
+
 async def test_one_stream_too_many_is_refused_and_a_cancelled_one_frees_its_slot() -> None:
     async with Harness(capacity=1) as harness:
         held = harness.stub.Tokenize()

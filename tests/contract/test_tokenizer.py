@@ -1,11 +1,14 @@
 """The tokenizer service over real gRPC, with the tiny released checkpoint."""
 
 import asyncio
+import gc
 import os
+import random
 import shutil
 import signal
 import socket
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -17,8 +20,10 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from services.tokenizer import engine as engine_module
 from services.tokenizer.engine import TokenizerEngine, samples_of
 from services.tokenizer.servicer import SERVICE, make_server
+from services.tokenizer.streaming import Tokens, Utterance, encode
 from services.tokenizer.weights import Checkpoint, load
 from services.tokenizer.whole import tokenise
 from trunkline.v1 import tokenizer_pb2 as pb
@@ -43,9 +48,9 @@ def golden(golden_dir: Path) -> dict[str, npt.NDArray[Any]]:
 class Service:
     """A server on a free port and a client of it."""
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
+    def __init__(self, checkpoint: Checkpoint, capacity: int = CAPACITY) -> None:
         self.engine = TokenizerEngine(checkpoint, MAX_SECONDS, interim_tokens=4)
-        self.server = make_server(self.engine, "127.0.0.1:0", CAPACITY)
+        self.server = make_server(self.engine, "127.0.0.1:0", capacity)
 
     async def __aenter__(self) -> "Service":
         port = await self.server.start()
@@ -85,8 +90,10 @@ async def service(checkpoint: Checkpoint) -> AsyncIterator[Service]:
         yield running
 
 
-def config(interim_results: bool = False) -> pb.TokenizeRequest:
-    return pb.TokenizeRequest(config=pb.TokenizeConfig(interim_results=interim_results, call_id="call-1"))
+def config(interim_results: bool = False, sample_rate: int = 0) -> pb.TokenizeRequest:
+    return pb.TokenizeRequest(
+        config=pb.TokenizeConfig(interim_results=interim_results, call_id="call-1", sample_rate=sample_rate)
+    )
 
 
 def audio(pcm: bytes) -> pb.TokenizeRequest:
@@ -149,6 +156,24 @@ async def test_two_streams_at_once_each_give_what_they_give_alone(
     assert len(alone[0]) == len(golden["ids0"])
 
 
+async def test_eight_streams_at_once_each_give_what_they_give_alone(
+    checkpoint: Checkpoint, golden: dict[str, npt.NDArray[Any]]
+) -> None:
+    pcm = pcm_of(golden["audio0"])
+    sounds = [
+        pcm[2 * 777 * start : 2 * (777 * start + length)] for start, length in enumerate(range(1, 144_000, 18_000))
+    ]
+    async with Service(checkpoint, capacity=8) as service:
+        alone = [final_ids(await service.tokenize(*chunks(sound, 640))) for sound in sounds]
+        together = await asyncio.gather(*(service.tokenize(*chunks(sound, 640)) for sound in sounds))
+    assert [final_ids(responses) for responses in together] == alone
+    assert len({len(ids) for ids in alone}) == 8
+
+
+async def test_the_sample_rate_may_be_named(service: Service) -> None:
+    assert len(final_ids(await service.tokenize(config(sample_rate=16000), audio(b"\0\0")))) == 1
+
+
 async def test_a_finished_block_arrives_while_the_utterance_goes_on(
     service: Service, golden: dict[str, npt.NDArray[Any]]
 ) -> None:
@@ -186,7 +211,8 @@ async def test_an_utterance_without_sound_has_no_tokens(service: Service, reques
         ([config(), config()], "config is allowed only as the first message"),
         ([pb.TokenizeRequest()], "config or pcm"),
         ([audio(b"\0\0\0")], "pcm has 3 bytes; 16-bit samples need an even number"),
-        ([audio(bytes(2 * 16000 * MAX_SECONDS)), audio(b"\0\0")], "longer than 640000 samples"),
+        ([audio(bytes(2 * 16000 * MAX_SECONDS)), audio(b"\0\0")], "at most 40 s are allowed, which are 640000 samples"),
+        ([config(sample_rate=8000)], "sample_rate 8000 is not supported; this tokenizer takes 16000 Hz"),
     ],
 )
 async def test_bad_input_is_refused_and_frees_the_slot(
@@ -229,6 +255,69 @@ async def test_a_client_that_leaves_while_it_is_computed_for_frees_its_slot(serv
     call.cancel()
     await service.until_active(0)
     assert len(final_ids(await service.tokenize(audio(b"\0\0")))) == 1
+
+
+class Crowd:
+    """The encoder held back until many wait for it, so that callers also leave while they wait."""
+
+    def __init__(self, engine: TokenizerEngine, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._engine = engine
+        self._size = size
+        self._there = threading.Event()
+        monkeypatch.setattr(engine_module, "encode", self._encode)
+
+    def _encode(self, *batch: Any) -> list[Tokens]:
+        assert self._there.wait(60)
+        return encode(*batch)
+
+    async def wait(self) -> None:
+        while not self._there.is_set():
+            if self._engine.pending >= self._size:
+                self._there.set()
+            await asyncio.sleep(0.001)
+
+
+async def abort(service: Service, crowd: Crowd, chance: random.Random, pcm: bytes) -> None:
+    """A caller who goes away at any moment: before a word, while speaking, while waiting, after a result."""
+    call = service.stub.Tokenize()
+    at = chance.randrange(len(pcm) // 4) * 2
+    sending = chunks(pcm[at:], chance.choice([640, 6400, 64_000]))[: chance.choice([0, 1, 3, 12])]
+    try:
+        if chance.random() < 0.5:
+            await call.write(config(interim_results=chance.random() < 0.7))
+        for request in sending:
+            await call.write(request)
+        if sending and chance.random() < 0.5:
+            await call.done_writing()
+            await crowd.wait()
+        await asyncio.wait_for(call.read(), chance.choice([0.0, 0.001, 0.02, 0.1]))
+    except TimeoutError:
+        pass  # that cancels the call too
+    finally:
+        call.cancel()
+
+
+async def test_two_hundred_streams_aborted_at_random_moments_leave_nothing(
+    checkpoint: Checkpoint, golden: dict[str, npt.NDArray[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pcm = pcm_of(golden["audio0"])
+    spoken = chunks(pcm, 6400)
+    chance = random.Random(1)
+    async with Service(checkpoint, capacity=201) as service:
+        before = final_ids(await service.tokenize(*spoken))
+        await service.until_active(0)
+        tasks = len(asyncio.all_tasks())
+        crowd = Crowd(service.engine, 20, monkeypatch)
+        survivor = asyncio.create_task(service.tokenize(*spoken))
+        await asyncio.gather(*(abort(service, crowd, random.Random(chance.random()), pcm) for _ in range(200)))
+        assert final_ids(await survivor) == before
+        await service.until_active(0)
+        while service.engine.pending or len(asyncio.all_tasks()) > tasks:
+            await asyncio.sleep(0.01)
+        while any(type(thing) is Utterance for thing in gc.get_objects()):
+            gc.collect()
+            await asyncio.sleep(0.01)
+        assert final_ids(await service.tokenize(*spoken)) == before
 
 
 async def test_a_draining_service_ends_its_streams_and_takes_no_more(
@@ -339,3 +428,30 @@ async def test_an_unknown_device_ends_the_process_with_one_line(golden_dir: Path
     assert (process.returncode, out) == (2, b"")
     assert err.decode().startswith("services.tokenizer: error: --device: cannot use 'abacus': ")
     assert err.decode().count("\n") == 1
+
+
+async def test_an_unknown_precision_ends_the_process_with_one_line(golden_dir: Path) -> None:
+    process = await start("--weights", str(golden_dir / "tokenizer"), "--listen", "127.0.0.1:0", "--dtype", "int3")
+    out, err = await process.communicate()
+    assert (process.returncode, out) == (2, b"")
+    assert err.decode().startswith("services.tokenizer: error: --dtype: Input should be 'float32', 'float16' or ")
+    assert err.decode().count("\n") == 1
+
+
+async def test_whole_utterance_mode_gives_the_references_tokens(
+    golden_dir: Path, golden: dict[str, npt.NDArray[Any]], checkpoint: Checkpoint
+) -> None:
+    process = await start(
+        "--weights", str(golden_dir / "tokenizer"), "--listen", "127.0.0.1:0", "--threads", "1", "--mode", "whole"
+    )
+    assert process.stdout is not None
+    port = int((await process.stdout.readline()).decode().split()[-1])
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        stub: Any = rpc.SpeechTokenizerStub(channel)
+        pcm = pcm_of(golden["audio0"])
+        responses = [response async for response in stub.Tokenize(iter(chunks(pcm, 6400)))]
+        assert len(responses) == 1
+        assert final_ids(responses) == tokenise(checkpoint, [samples_of(pcm)])[0]
+    process.send_signal(signal.SIGTERM)
+    await process.communicate()
+    assert process.returncode == 0

@@ -130,17 +130,25 @@ class Stack:
 
 @contextlib.contextmanager
 def running(
-    directory: Path, weights: dict[str, Path], elsewhere: dict[str, str] | None = None, capacity: int = 4
+    directory: Path,
+    weights: dict[str, Path],
+    elsewhere: dict[str, str] | None = None,
+    capacity: int = 4,
+    triton_url: str = "",
 ) -> Iterator[Stack]:
-    """Starts Redis and the model services with these weights; stops them all. Other services run `elsewhere`."""
+    """Starts Redis and the model services with these weights; stops them all. Other services run `elsewhere`.
+
+    With `triton_url` the services run over that Triton, and it is Triton that has the weights.
+    """
     redis_port = free_port()
     processes: dict[str, Process] = {}
     try:
         command = ["redis-server", "--port", str(redis_port), "--bind", HOST, "--save", "", "--dir", str(directory)]
         processes["redis"] = Process("redis", command, directory / "redis.log")
         for name, path in weights.items():
-            command = [sys.executable, "-m", f"services.{name}", "--weights", str(path), "--listen", f"{HOST}:0"]
-            command += ["--capacity", str(capacity), "--threads", "1"]
+            command = [sys.executable, "-m", f"services.{name}", "--listen", f"{HOST}:0", "--capacity", str(capacity)]
+            local = ["--weights", str(path), "--threads", "1"]
+            command += ["--backend", "triton", "--triton-url", triton_url] if triton_url else local
             processes[name] = Process(name, command, directory / f"{name}.log")
         for process in processes.values():
             process.wait_serving()

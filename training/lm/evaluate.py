@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from services.lm import weights as lm_weights
 from services.lm.prompt import ChatTemplate
 from services.tokenizer import weights as tokenizer_weights
 from training import corpus, voices
@@ -20,6 +19,7 @@ from training.domain.facts import DEFAULT, Facts, random_facts
 from training.domain.numbers import LONGEST, SHORTEST
 from training.domain.replies import DAYS, GREETING, Receptionist
 from training.judge import normalise, word_error_rate
+from training.lm import transformers_model
 from training.lm.data import Codes, prefix_ids
 from training.lm.train import LM, load_speech
 from training.paths import SPEECH_RATE
@@ -40,7 +40,8 @@ class Speaker:
 
     def __init__(self, folder: Path = LM) -> None:
         self.template = ChatTemplate.load(folder)
-        self._checkpoint = lm_weights.load(folder)
+        self._model: Any = transformers_model.load(folder)
+        self._ends = tuple(self._model.config.eos_token_id)
         self.opening = prefix_ids(self.template, DEFAULT.prompt())
 
     def ask(self, codes: Sequence[int]) -> list[int]:
@@ -52,7 +53,6 @@ class Speaker:
     @torch.inference_mode()
     def answer(self, calls: Sequence[Sequence[int]]) -> list[list[int]]:
         """Ids of the next answer of each call, without the end token."""
-        model: Any = self._checkpoint.model
         out: list[list[int]] = [[] for _ in calls]
         order = sorted(range(len(calls)), key=lambda i: len(calls[i]))
         for start in range(0, len(order), _BATCH):
@@ -63,16 +63,16 @@ class Speaker:
             for row, i in enumerate(chosen):
                 ids[row, longest - len(calls[i]) :] = torch.tensor(calls[i])
                 mask[row, longest - len(calls[i]) :] = 1
-            said = model.generate(
+            said = self._model.generate(
                 ids,
                 attention_mask=mask,
                 max_new_tokens=_LONGEST_ANSWER,
                 do_sample=False,
-                eos_token_id=list(self._checkpoint.end_tokens),
+                eos_token_id=list(self._ends),
                 pad_token_id=self.template.end,
             )[:, longest:]
             for i, row in zip(chosen, said.tolist(), strict=True):
-                end = next((at for at, token in enumerate(row) if token in self._checkpoint.end_tokens), len(row))
+                end = next((at for at, token in enumerate(row) if token in self._ends), len(row))
                 out[i] = row[:end]
         return out
 

@@ -148,7 +148,7 @@ class SpeechCodes(_message.Message):
     CODES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def codes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Codebook indices."""
+        """Codebook indices, at least one."""
 
     def __init__(
         self,
@@ -193,8 +193,11 @@ class RegisterVoiceRequest(_message.Message):
 
     PCM_FIELD_NUMBER: _builtins.int
     CODES_FIELD_NUMBER: _builtins.int
+    SAMPLE_RATE_FIELD_NUMBER: _builtins.int
     pcm: _builtins.bytes
-    """Mono PCM, signed 16-bit little endian, at Info.sample_rate; 1 to 30 seconds."""
+    """Mono PCM, signed 16-bit little endian, at Info.sample_rate; 3 to 30 seconds."""
+    sample_rate: _builtins.int
+    """Rate of pcm, hertz. Any other than Info.sample_rate is refused; 0 stands for it."""
     @_builtins.property
     def codes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """The same audio as codebook indices, from SpeechTokenizer.Tokenize."""
@@ -204,10 +207,11 @@ class RegisterVoiceRequest(_message.Message):
         *,
         pcm: _builtins.bytes = ...,
         codes: _abc.Iterable[_builtins.int] | None = ...,
+        sample_rate: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["codes", b"codes", "pcm", b"pcm"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["codes", b"codes", "pcm", b"pcm", "sample_rate", b"sample_rate"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

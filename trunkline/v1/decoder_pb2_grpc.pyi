@@ -39,7 +39,8 @@ class SpeechDecoderStub:
     """What this replica can do; constant while it runs."""
     Synthesize: _grpc.StreamStreamMultiCallable[_decoder_pb2.SynthesizeRequest, _decoder_pb2.SynthesizeResponse]
     """One stream is one utterance. PCM comes back block by block; after the client's half-close the rest, then OK.
-    The same tokens, seed and voice give the same waveform on any replica, however the tokens are split.
+    The same tokens, seed and voice give the same waveform on any replica, however the tokens are split. Streams share
+    batches, whose rounding changes it by less than can be heard (40 dB and more below the speech).
     """
     RegisterVoice: _grpc.UnaryUnaryMultiCallable[_decoder_pb2.RegisterVoiceRequest, _decoder_pb2.RegisterVoiceResponse]
     """A zero-shot voice from reference audio and its speech tokens."""
@@ -55,7 +56,8 @@ class SpeechDecoderAsyncStub(SpeechDecoderStub):
     """What this replica can do; constant while it runs."""
     Synthesize: _aio.StreamStreamMultiCallable[_decoder_pb2.SynthesizeRequest, _decoder_pb2.SynthesizeResponse]  # type: ignore[assignment]
     """One stream is one utterance. PCM comes back block by block; after the client's half-close the rest, then OK.
-    The same tokens, seed and voice give the same waveform on any replica, however the tokens are split.
+    The same tokens, seed and voice give the same waveform on any replica, however the tokens are split. Streams share
+    batches, whose rounding changes it by less than can be heard (40 dB and more below the speech).
     """
     RegisterVoice: _aio.UnaryUnaryMultiCallable[_decoder_pb2.RegisterVoiceRequest, _decoder_pb2.RegisterVoiceResponse]  # type: ignore[assignment]
     """A zero-shot voice from reference audio and its speech tokens."""
@@ -80,7 +82,8 @@ class SpeechDecoderServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_decoder_pb2.SynthesizeResponse], _abc.AsyncIterator[_decoder_pb2.SynthesizeResponse]]:
         """One stream is one utterance. PCM comes back block by block; after the client's half-close the rest, then OK.
-        The same tokens, seed and voice give the same waveform on any replica, however the tokens are split.
+        The same tokens, seed and voice give the same waveform on any replica, however the tokens are split. Streams share
+        batches, whose rounding changes it by less than can be heard (40 dB and more below the speech).
         """
 
     @_abc_1.abstractmethod

@@ -91,6 +91,7 @@ class VoiceLMInfoResponse(_message.Message):
     CAPACITY_FIELD_NUMBER: _builtins.int
     ACTIVE_FIELD_NUMBER: _builtins.int
     MODEL_REVISION_FIELD_NUMBER: _builtins.int
+    KV_TOKENS_FIELD_NUMBER: _builtins.int
     vocab_size: _builtins.int
     speech_token_offset: _builtins.int
     """Id of speech token 0 in the vocabulary, and how many speech tokens follow it."""
@@ -105,6 +106,10 @@ class VoiceLMInfoResponse(_message.Message):
     active: _builtins.int
     model_revision: _builtins.str
     """Names the weights; changes when they do."""
+    kv_tokens: _builtins.int
+    """Tokens whose keys and values fit into memory, over all sessions; 0 where the engine does not say. Beyond it, idle
+    sessions are recomputed when they go on.
+    """
     def __init__(
         self,
         *,
@@ -117,10 +122,11 @@ class VoiceLMInfoResponse(_message.Message):
         capacity: _builtins.int = ...,
         active: _builtins.int = ...,
         model_revision: _builtins.str = ...,
+        kv_tokens: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "capacity", b"capacity", "codebook_size", b"codebook_size", "context_length", b"context_length", "model_revision", b"model_revision", "speech_block", b"speech_block", "speech_token_offset", b"speech_token_offset", "text_block", b"text_block", "vocab_size", b"vocab_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "capacity", b"capacity", "codebook_size", b"codebook_size", "context_length", b"context_length", "kv_tokens", b"kv_tokens", "model_revision", b"model_revision", "speech_block", b"speech_block", "speech_token_offset", b"speech_token_offset", "text_block", b"text_block", "vocab_size", b"vocab_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -27,8 +27,8 @@ if _version_not_supported:
 
 class VoiceLMStub:
     """Errors: INVALID_ARGUMENT for ids or settings out of range, FAILED_PRECONDITION for a command in the wrong order,
-    RESOURCE_EXHAUSTED when every session is taken, OUT_OF_RANGE when the context is full,
-    UNAVAILABLE while the service drains.
+    RESOURCE_EXHAUSTED when every session is taken or the answers under way outgrow the memory,
+    OUT_OF_RANGE when the context is full, UNAVAILABLE while the service drains.
     """
 
     def __init__(self, channel):
@@ -51,8 +51,8 @@ class VoiceLMStub:
 
 class VoiceLMServicer:
     """Errors: INVALID_ARGUMENT for ids or settings out of range, FAILED_PRECONDITION for a command in the wrong order,
-    RESOURCE_EXHAUSTED when every session is taken, OUT_OF_RANGE when the context is full,
-    UNAVAILABLE while the service drains.
+    RESOURCE_EXHAUSTED when every session is taken or the answers under way outgrow the memory,
+    OUT_OF_RANGE when the context is full, UNAVAILABLE while the service drains.
     """
 
     def Info(self, request, context):
@@ -93,8 +93,8 @@ def add_VoiceLMServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class VoiceLM:
     """Errors: INVALID_ARGUMENT for ids or settings out of range, FAILED_PRECONDITION for a command in the wrong order,
-    RESOURCE_EXHAUSTED when every session is taken, OUT_OF_RANGE when the context is full,
-    UNAVAILABLE while the service drains.
+    RESOURCE_EXHAUSTED when every session is taken or the answers under way outgrow the memory,
+    OUT_OF_RANGE when the context is full, UNAVAILABLE while the service drains.
     """
 
     @staticmethod

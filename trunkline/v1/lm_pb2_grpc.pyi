@@ -28,8 +28,8 @@ GRPC_VERSION: str
 
 class VoiceLMStub:
     """Errors: INVALID_ARGUMENT for ids or settings out of range, FAILED_PRECONDITION for a command in the wrong order,
-    RESOURCE_EXHAUSTED when every session is taken, OUT_OF_RANGE when the context is full,
-    UNAVAILABLE while the service drains.
+    RESOURCE_EXHAUSTED when every session is taken or the answers under way outgrow the memory,
+    OUT_OF_RANGE when the context is full, UNAVAILABLE while the service drains.
     """
 
     @_typing.overload
@@ -46,8 +46,8 @@ class VoiceLMStub:
 @_typing.type_check_only
 class VoiceLMAsyncStub(VoiceLMStub):
     """Errors: INVALID_ARGUMENT for ids or settings out of range, FAILED_PRECONDITION for a command in the wrong order,
-    RESOURCE_EXHAUSTED when every session is taken, OUT_OF_RANGE when the context is full,
-    UNAVAILABLE while the service drains.
+    RESOURCE_EXHAUSTED when every session is taken or the answers under way outgrow the memory,
+    OUT_OF_RANGE when the context is full, UNAVAILABLE while the service drains.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -60,8 +60,8 @@ class VoiceLMAsyncStub(VoiceLMStub):
 
 class VoiceLMServicer(metaclass=_abc_1.ABCMeta):
     """Errors: INVALID_ARGUMENT for ids or settings out of range, FAILED_PRECONDITION for a command in the wrong order,
-    RESOURCE_EXHAUSTED when every session is taken, OUT_OF_RANGE when the context is full,
-    UNAVAILABLE while the service drains.
+    RESOURCE_EXHAUSTED when every session is taken or the answers under way outgrow the memory,
+    OUT_OF_RANGE when the context is full, UNAVAILABLE while the service drains.
     """
 
     @_abc_1.abstractmethod

@@ -113,19 +113,23 @@ class TokenizeConfig(_message.Message):
 
     INTERIM_RESULTS_FIELD_NUMBER: _builtins.int
     CALL_ID_FIELD_NUMBER: _builtins.int
+    SAMPLE_RATE_FIELD_NUMBER: _builtins.int
     interim_results: _builtins.bool
     """Also send tokens of the open block. They are not final, and later responses replace them."""
     call_id: _builtins.str
     """For logs and traces."""
+    sample_rate: _builtins.int
+    """Sample rate of the PCM, hertz; 0 stands for Info.sample_rate, and any other than that is refused."""
     def __init__(
         self,
         *,
         interim_results: _builtins.bool = ...,
         call_id: _builtins.str = ...,
+        sample_rate: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_id", b"call_id", "interim_results", b"interim_results"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_id", b"call_id", "interim_results", b"interim_results", "sample_rate", b"sample_rate"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

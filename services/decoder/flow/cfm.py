@@ -1,7 +1,6 @@
 """Conditional flow matching: from noise to mel in a few Euler steps (Lipman et al. 2023; Mehta et al. 2023)."""
 
 import math
-from collections.abc import Callable
 from itertools import pairwise
 
 import torch
@@ -38,31 +37,61 @@ class ConditionalCFM(nn.Module):
         guidance: float,
         start: float = 0.0,
         mask: Tensor | None = None,
-        before_step: Callable[[], None] = lambda: None,
     ) -> Tensor:
         """Follows the flow from `noise` (b, 80, frames) to a mel of the same shape.
 
         The flow is followed from time `start`, where x is `start` x mu and the rest noise. Guidance w over 0 moves
-        along (1 + w) * v(conditions) - w * v(none); both in one batch. `before_step` is called before each step and may
-        raise to stop.
+        along (1 + w) * v(conditions) - w * v(none); both in one batch.
         """
-        x = noise if start == 0 else start * mu + (1 - start) * noise
-        times = [start + (1 - start) * time for time in time_steps(steps, self.params.t_scheduler)]
-        if start == 1:
-            return x
-        if guidance > 0:
-            mu, speaker, prompt = (torch.cat([item, torch.zeros_like(item)]) for item in (mu, speaker, prompt))
-            mask = None if mask is None else torch.cat([mask, mask])
-        for now, after in pairwise(times):
-            before_step()
-            t = x.new_full((mu.shape[0],), now)
-            if guidance > 0:
-                with_all, with_none = self.estimator(torch.cat([x, x]), mu, t, speaker, prompt, mask).chunk(2)
-                velocity = (1 + guidance) * with_all - guidance * with_none
-            else:
-                velocity = self.estimator(x, mu, t, speaker, prompt, mask)
-            x = x + (after - now) * velocity
+        x = self.begin(noise, mu, start)
+        for now, after in pairwise(self.times(steps, start)):
+            rows = (mu.shape[0],)
+            x = self.step(
+                x,
+                mu,
+                speaker,
+                prompt,
+                x.new_full(rows, now),
+                x.new_full(rows, after - now),
+                guidance=guidance,
+                mask=mask,
+            )
         return x
+
+    def times(self, steps: int, start: float) -> list[float]:
+        """The flow's time before the first and after each of `steps` steps; at `start` 1 there is nothing to do."""
+        if start == 1:
+            return [1.0]
+        return [start + (1 - start) * time for time in time_steps(steps, self.params.t_scheduler)]
+
+    def begin(self, noise: Tensor, mu: Tensor, start: float) -> Tensor:
+        """x at time `start`."""
+        return noise if start == 0 else start * mu + (1 - start) * noise
+
+    def step(
+        self,
+        x: Tensor,
+        mu: Tensor,
+        speaker: Tensor,
+        prompt: Tensor,
+        now: Tensor,
+        span: Tensor,
+        *,
+        guidance: float,
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        """One Euler step of each row from its own time `now` (b,) by `span` (b,); the rest as in `solve`."""
+        if guidance > 0:
+            doubled = (torch.cat([item, torch.zeros_like(item)]) for item in (mu, speaker, prompt))
+            mu, speaker, prompt = doubled
+            mask = None if mask is None else torch.cat([mask, mask])
+            velocities = self.estimator(torch.cat([x, x]), mu, torch.cat([now, now]), speaker, prompt, mask)
+            with_all, with_none = velocities.chunk(2)
+            velocity = (1 + guidance) * with_all - guidance * with_none
+        else:
+            velocity = self.estimator(x, mu, now, speaker, prompt, mask)
+        stepped: Tensor = x + span[:, None, None] * velocity
+        return stepped
 
     def loss(self, target: Tensor, mu: Tensor, speaker: Tensor, prompt: Tensor, mask: Tensor) -> Tensor:
         """Mean squared error of the velocity at a random time; conditions are dropped at `training_cfg_rate`."""

@@ -1,6 +1,5 @@
 """Tokens to mel: embedding, encoder, length regulator and flow, as one model."""
 
-from collections.abc import Callable
 from fractions import Fraction
 
 import torch
@@ -67,7 +66,6 @@ class TokenToMel(nn.Module):
         steps: int,
         guidance: float,
         start: float = 0.0,
-        before_step: Callable[[], None] = lambda: None,
     ) -> Tensor:
         """Mel of `tokens`, whose first frames are known.
 
@@ -79,7 +77,6 @@ class TokenToMel(nn.Module):
             steps: Euler steps.
             guidance: weight of classifier-free guidance.
             start: time of the flow to begin at, from mu; 0 is from noise alone.
-            before_step: called before each step; raises to stop.
 
         Returns:
             (1, 80, frames - p), what follows the prompt.
@@ -94,6 +91,5 @@ class TokenToMel(nn.Module):
             steps=steps,
             guidance=guidance,
             start=start,
-            before_step=before_step,
         )
         return mel[:, :, prompt.shape[2] :]

@@ -7,6 +7,7 @@ response to the pulses is made minimum-phase, as a vocal tract's is.
 """
 
 import math
+from collections.abc import Sequence
 from itertools import accumulate
 
 import torch
@@ -15,7 +16,7 @@ from torch.nn import functional as F
 
 from services.decoder import mel as mel_format
 from services.decoder.config import HiftConfig
-from services.decoder.vocoder.layers import F0Predictor, ResBlock, overlap_add
+from services.decoder.vocoder.layers import F0Predictor, ResBlock, length_mask, masked, overlap_add
 from services.decoder.vocoder.source import NsfSource, PulseSource, SourceState
 
 _MAX_MAGNITUDE = 100.0
@@ -37,12 +38,18 @@ class HiFTGenerator(nn.Module):
         """The state of a new utterance's source."""
         return SourceState(seed, self.hop, self.m_source.harmonics)
 
-    def decode(self, mel: Tensor, source: Tensor) -> Tensor:
-        """mel (b, 80, frames), source (b, channels, frames * hop) -> (b, frames * hop), within the audio limit."""
+    def decode(self, mel: Tensor, source: Tensor, frames: Sequence[int] | None = None) -> Tensor:
+        """Waveform (b, frames * hop), within the audio limit.
+
+        Args:
+            mel: (b, 80, frames).
+            source: (b, channels, frames * hop).
+            frames: of each sequence where they are padded; what is beyond a sequence's end is no audio.
+        """
         raise NotImplementedError
 
-    def _mean_of_blocks(self, blocks: list[nn.Module], x: Tensor) -> Tensor:
-        return torch.stack([block(x) for block in blocks]).mean(0)
+    def _mean_of_blocks(self, blocks: list[nn.Module], x: Tensor, mask: Tensor | None) -> Tensor:
+        return torch.stack([block(x, mask) for block in blocks]).mean(0)
 
 
 class IstftVocoder(HiFTGenerator):
@@ -75,25 +82,51 @@ class IstftVocoder(HiFTGenerator):
         self.conv_post = nn.Conv1d(widths[-1], bins, 7, padding=3)
         self.register_buffer("window", torch.hann_window(config.istft_params.n_fft), persistent=False)
 
-    def decode(self, mel: Tensor, source: Tensor) -> Tensor:
+    def decode(self, mel: Tensor, source: Tensor, frames: Sequence[int] | None = None) -> Tensor:
         """See `HiFTGenerator.decode`; source (b, 1, samples)."""
-        size, hop = self.config.istft_params.n_fft, self.config.istft_params.hop_len
-        window: Tensor = self.window  # type: ignore[assignment]
-        spectrum = torch.stft(source[:, 0], size, hop, size, window, return_complex=True)
-        excitation = torch.cat([spectrum.real, spectrum.imag], dim=1)
-        x = self.conv_pre(mel)
-        per_stage = len(self.config.resblock_kernel_sizes)
-        for stage, up in enumerate(self.ups):
-            x = up(F.leaky_relu(x, self.config.lrelu_slope))
+        config = self.config
+        lengths = [mel.shape[2]] * len(mel) if frames is None else frames
+        excitation = self._excitation(source, lengths)
+        x = self.conv_pre(masked(mel, length_mask(lengths, mel)))
+        per_stage = len(config.resblock_kernel_sizes)
+        for stage, (up, rate) in enumerate(zip(self.ups, config.upsample_rates, strict=True)):
+            before = length_mask(lengths, mel)
+            x = up(masked(F.leaky_relu(x, config.lrelu_slope), before))
+            lengths = [length * rate for length in lengths]
             if stage == len(self.ups) - 1:
                 x = F.pad(x, (1, 0), mode="reflect")  # to the STFT's frames + 1
-            x = x + self.source_resblocks[stage](self.source_downs[stage](excitation))
-            x = self._mean_of_blocks(list(self.resblocks[stage * per_stage : (stage + 1) * per_stage]), x)
-        x = self.conv_post(F.leaky_relu(x))  # the default slope here, as in the released network
+                lengths = [length + 1 for length in lengths]
+            mask = length_mask(lengths, mel)
+            joining = masked(self.source_downs[stage](excitation), mask)
+            x = masked(x, mask) + self.source_resblocks[stage](joining, mask)
+            x = self._mean_of_blocks(list(self.resblocks[stage * per_stage : (stage + 1) * per_stage]), x, mask)
+        x = self.conv_post(masked(F.leaky_relu(x), mask))  # the default slope here, as in the released network
+        return self._waves(x, lengths).clamp(-config.audio_limit, config.audio_limit)
+
+    def _excitation(self, source: Tensor, frames: Sequence[int]) -> Tensor:
+        """The source's spectrum (b, n_fft + 2, t); each sequence's end is reflected as if it were alone."""
+        size, hop = self.config.istft_params.n_fft, self.config.istft_params.hop_len
+        window: Tensor = self.window  # type: ignore[assignment]
+        out: Tensor | None = None
+        for length, rows in _by_length(frames).items():
+            spectrum = torch.stft(source[rows, 0, : length * self.hop], size, hop, size, window, return_complex=True)
+            if out is None:
+                out = source.new_zeros(len(source), 2 * spectrum.shape[1], max(frames) * self.hop // hop + 1)
+            out[rows, :, : spectrum.shape[2]] = torch.cat([spectrum.real, spectrum.imag], dim=1)
+        assert out is not None
+        return out
+
+    def _waves(self, x: Tensor, lengths: Sequence[int]) -> Tensor:
+        """x (b, n_fft + 2, t): log magnitudes and phases; `lengths` (b) spectra of each sequence."""
+        size, hop = self.config.istft_params.n_fft, self.config.istft_params.hop_len
+        window: Tensor = self.window  # type: ignore[assignment]
         bins = size // 2 + 1
         magnitude = torch.exp(x[:, :bins]).clamp(max=_MAX_MAGNITUDE)
-        wave = torch.istft(torch.polar(magnitude, torch.sin(x[:, bins:])), size, hop, size, window)
-        return wave.clamp(-self.config.audio_limit, self.config.audio_limit)
+        spectrum = torch.polar(magnitude, torch.sin(x[:, bins:]))
+        waves = x.new_zeros(len(x), (max(lengths) - 1) * hop)
+        for length, rows in _by_length(lengths).items():
+            waves[rows, : (length - 1) * hop] = torch.istft(spectrum[rows, :, :length], size, hop, size, window)
+        return waves
 
 
 class SourceFilterVocoder(HiFTGenerator):
@@ -113,30 +146,41 @@ class SourceFilterVocoder(HiFTGenerator):
         self.register_buffer("spread", spread, persistent=False)
         self.register_buffer("window", torch.hann_window(config.istft_params.n_fft), persistent=False)
 
-    def responses(self, mel: Tensor) -> tuple[Tensor, Tensor]:
+    def responses(self, mel: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """mel (b, 80, frames) -> log magnitudes (b, bins, frames) of the filters for pulses and noise."""
-        x = self.conv_pre(mel)
-        x = self._mean_of_blocks(list(self.resblocks), x)
+        mel = masked(mel, mask)
+        x = masked(self.conv_pre(mel), mask)
+        x = self._mean_of_blocks(list(self.resblocks), x, mask)
         change = self.conv_post(F.leaky_relu(x, self.config.lrelu_slope))
         # start from the mel's own envelope: what is left to learn is fine structure and how voiced each bin is
         envelope = torch.log((self.spread @ mel.exp()).clamp(min=1e-5)) - 3.0  # type: ignore[operator]
         pulses, noise = change.chunk(2, dim=1)
         return (envelope + pulses).clamp(-14, 4), (envelope - 1.0 + noise).clamp(-14, 4)
 
-    def decode(self, mel: Tensor, source: Tensor) -> Tensor:
-        """See `HiFTGenerator.decode`; source (b, 2, samples): pulses and noise."""
+    def decode(self, mel: Tensor, source: Tensor, frames: Sequence[int] | None = None) -> Tensor:
+        """See `HiFTGenerator.decode`; source (b, 2, samples): pulses and noise, zero beyond a sequence's end."""
         size, hop = self.config.istft_params.n_fft, self.config.istft_params.hop_len
         window: Tensor = self.window  # type: ignore[assignment]
+        mask = None if frames is None else length_mask(frames, mel)
         margin = (size - hop) // 2
         padded = F.pad(source, (margin, margin)).flatten(0, 1)
         spectrum = torch.stft(padded, size, hop, size, window, center=False, return_complex=True)
         pulses, noise = spectrum.view(*source.shape[:2], *spectrum.shape[1:]).unbind(1)
-        for_pulses, for_noise = self.responses(mel)
-        shaped = pulses * _minimum_phase(for_pulses) + noise * torch.exp(for_noise)
-        frames = torch.fft.irfft(shaped.transpose(1, 2), size) * window
-        power = overlap_add(window.square().expand(1, mel.shape[2], size), hop)
-        wave = (overlap_add(frames, hop) / power.clamp(min=1e-6))[:, margin : margin + source.shape[2]]
+        for_pulses, for_noise = self.responses(mel, mask)
+        shaped = masked(pulses * _minimum_phase(for_pulses) + noise * torch.exp(for_noise), mask)
+        inverse = torch.fft.irfft(shaped.transpose(1, 2), size) * window
+        weight = window.square().expand(1, mel.shape[2], size)
+        power = overlap_add(weight if mask is None else weight * mask.transpose(1, 2), hop)
+        wave = (overlap_add(inverse, hop) / power.clamp(min=1e-6))[:, margin : margin + source.shape[2]]
         return wave.clamp(-self.config.audio_limit, self.config.audio_limit)
+
+
+def _by_length(lengths: Sequence[int]) -> dict[int, list[int]]:
+    """The rows of each length."""
+    rows: dict[int, list[int]] = {}
+    for row, length in enumerate(lengths):
+        rows.setdefault(length, []).append(row)
+    return rows
 
 
 def _minimum_phase(log_magnitude: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
 """Building blocks of the vocoder; parameter names as released, with weight normalisation folded in by the loader."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -34,11 +36,12 @@ class ResBlock(nn.Module):
         self.activations1 = nn.ModuleList(Snake(channels) for _ in dilations)
         self.activations2 = nn.ModuleList(Snake(channels) for _ in dilations)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(b, c, t) -> the same shape."""
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """x (b, c, t), zero where `mask` (b, 1, t) is -> the same."""
         pairs = zip(self.activations1, self.convs1, self.activations2, self.convs2, strict=True)
         for first, dilated, second, plain in pairs:
-            x = x + plain(second(dilated(first(x))))
+            hidden = masked(dilated(first(x)), mask)  # Snake of zero is zero
+            x = x + masked(plain(second(hidden)), mask)
         return x
 
 
@@ -55,9 +58,25 @@ class F0Predictor(nn.Module):
             inputs = config.cond_channels
         self.classifier = nn.Linear(config.cond_channels, 1)
 
-    def forward(self, mel: Tensor) -> Tensor:
-        """(b, 80, frames) -> (b, frames)."""
-        return torch.abs(self.classifier(self.condnet(mel).transpose(1, 2))[..., 0])
+    def forward(self, mel: Tensor, mask: Tensor | None = None) -> Tensor:
+        """mel (b, 80, frames), mask (b, 1, frames) when sequences are padded -> (b, frames)."""
+        x = masked(mel, mask)
+        for layer in self.condnet:
+            x = masked(layer(x), mask)
+        return torch.abs(self.classifier(x.transpose(1, 2))[..., 0])
+
+
+def masked(x: Tensor, mask: Tensor | None) -> Tensor:
+    """`x`, zero in the padding: a convolution then sees there what it sees at the end of a sequence alone."""
+    return x if mask is None else x * mask
+
+
+def length_mask(lengths: Sequence[int], like: Tensor) -> Tensor | None:
+    """(b, 1, longest), 1 within each length; none when all are equal, which is quicker."""
+    if len(set(lengths)) == 1:
+        return None
+    there = torch.arange(max(lengths))[None] < torch.tensor(lengths)[:, None]
+    return there[:, None].to(like)
 
 
 def overlap_add(frames: Tensor, hop: int) -> Tensor:

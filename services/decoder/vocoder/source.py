@@ -5,6 +5,8 @@ carried in cycles at the frame boundary, the harmonics' starting phases are draw
 indexed by position; so the source does not depend on where blocks are cut.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -23,16 +25,23 @@ class SourceState:
         self.phases = (phases % 1.0).double()
         self.phases[:1] = 0.0  # the fundamental's; its phase is `cycles`
 
-    def advance(self, f0: Tensor, frames: int, hop: int, rate: int) -> None:
-        """Moves on by the first `frames` frames of f0 (frames,)."""
-        self.frame += frames
-        self.cycles = (self.cycles + float(f0[:frames].double().sum()) * hop / rate) % 1.0
+    def advance(self, f0: Tensor, hop: int, rate: int) -> None:
+        """Moves on by the frames of f0 (frames,)."""
+        self.frame += len(f0)
+        self.cycles = (self.cycles + float(f0.double().sum()) * hop / rate) % 1.0
 
 
-def _cycles(f0: Tensor, state: SourceState, hop: int, rate: int) -> Tensor:
-    """Phase of the fundamental at each sample, in cycles: (frames * hop,), double."""
-    steps = (f0.double() / rate).repeat_interleave(hop)
-    return state.cycles + steps.cumsum(0)
+def _cycles(f0: Tensor, states: Sequence[SourceState], hop: int, rate: int) -> Tensor:
+    """Phase of the fundamental at each sample, in cycles: (b, frames * hop), double."""
+    start = torch.tensor([state.cycles for state in states], dtype=torch.float64, device=f0.device)
+    steps = (f0.double() / rate).repeat_interleave(hop, 1)
+    return start[:, None] + steps.cumsum(1)
+
+
+def _noise(f0: Tensor, states: Sequence[SourceState]) -> Tensor:
+    """(b, frames * hop)."""
+    rows = [state.noise.frames(state.frame, state.frame + f0.shape[1]).flatten() for state in states]
+    return torch.stack(rows).to(f0.device)
 
 
 class NsfSource(nn.Module):
@@ -48,19 +57,18 @@ class NsfSource(nn.Module):
         self._amplitude, self._sigma = config.nsf_alpha, config.nsf_sigma
         self._threshold = config.nsf_voiced_threshold
 
-    def forward(self, f0: Tensor, state: SourceState) -> Tensor:
-        """f0 (frames,) in hertz, 0 where unvoiced -> (1, 1, frames * hop). Does not move `state`."""
-        order = torch.arange(1, self.harmonics + 1, device=f0.device)[:, None]
-        cycles = _cycles(f0, state, self._hop, self._rate)
-        angles = (order * cycles + state.phases.to(f0.device)[:, None]) % 1.0
+    def forward(self, f0: Tensor, states: Sequence[SourceState]) -> Tensor:
+        """f0 (b, frames) in hertz, 0 where unvoiced -> (b, 1, frames * hop). Does not move `states`."""
+        order = torch.arange(1, self.harmonics + 1, device=f0.device)[None, :, None]
+        phases = torch.stack([state.phases for state in states]).to(f0.device)
+        angles = (order * _cycles(f0, states, self._hop, self._rate)[:, None] + phases[:, :, None]) % 1.0
         sines = self._amplitude * torch.sin(2 * torch.pi * angles).float()
-        voiced = (f0 > self._threshold).float().repeat_interleave(self._hop)
+        voiced = (f0 > self._threshold).float().repeat_interleave(self._hop, 1)
         weights = self.l_linear.weight[0]
-        noise = state.noise.frames(state.frame, state.frame + len(f0)).flatten().to(f0.device)
         # one noise of the merged size stands for a noise per harmonic: the sum has the same distribution
         level = (voiced * self._sigma + (1 - voiced) * self._amplitude / 3) * weights.norm()
-        merged = (weights[:, None] * sines).sum(0) * voiced + noise * level + self.l_linear.bias
-        return torch.tanh(merged)[None, None]
+        merged = (weights[:, None] * sines).sum(1) * voiced + _noise(f0, states) * level + self.l_linear.bias
+        return torch.tanh(merged)[:, None]
 
 
 class PulseSource(nn.Module):
@@ -78,11 +86,10 @@ class PulseSource(nn.Module):
         self._rate, self._hop = config.sampling_rate, hop
         self._threshold = config.nsf_voiced_threshold
 
-    def forward(self, f0: Tensor, state: SourceState) -> Tensor:
-        """f0 (frames,) in hertz -> (1, 2, frames * hop): pulses, noise. Does not move `state`."""
-        pulses = self.pulses(f0, _cycles(f0, state, self._hop, self._rate))
-        noise = state.noise.frames(state.frame, state.frame + len(f0)).flatten().to(f0.device)
-        return torch.stack([pulses, noise])[None]
+    def forward(self, f0: Tensor, states: Sequence[SourceState]) -> Tensor:
+        """f0 (b, frames) in hertz -> (b, 2, frames * hop): pulses, noise. Does not move `states`."""
+        pulses = self.pulses(f0, _cycles(f0, states, self._hop, self._rate))
+        return torch.stack([pulses, _noise(f0, states)], dim=1)
 
     def pulses(self, f0: Tensor, cycles: Tensor) -> Tensor:
         """f0 (..., frames), cycles (..., frames * hop) double -> (..., frames * hop)."""

@@ -10,7 +10,8 @@ from typing import TypeVar
 
 from services.common.errors import DrainingError
 from services.lm.engine import Emit, Event, GenerationSettings
-from services.lm.torch_engine.scheduler import Scheduler, SessionState
+from services.lm.torch_engine.scheduler import Scheduler
+from services.lm.torch_engine.sessions import SessionState
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +24,7 @@ class TorchEngine:
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
         self._commands: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._outbox = _Outbox()
         self._stopped = False
         self._thread = threading.Thread(target=self._run, name="lm-engine", daemon=True)
         self._thread.start()
@@ -32,12 +34,17 @@ class TorchEngine:
         """Tokens of the longest session."""
         return self._scheduler.context_length
 
+    @property
+    def kv_tokens(self) -> int:
+        """Tokens whose keys and values fit into memory, over all sessions."""
+        return self._scheduler.kv_tokens
+
     async def open(self, tokens: Sequence[int], emit: Emit) -> "TorchSession":
         """See `Engine.open`."""
         loop = asyncio.get_running_loop()
 
         def emit_on_loop(event: Event) -> None:
-            _call_soon(loop, lambda: emit(event))
+            self._outbox.put(loop, lambda: emit(event))
 
         opening = self.call(lambda: self._scheduler.open(tokens, emit_on_loop))
         try:
@@ -76,9 +83,9 @@ class TorchEngine:
             try:
                 result = command()
             except Exception as error:  # goes to the caller, who awaits it
-                _call_soon(loop, lambda error=error: settle(None, error))  # type: ignore[misc]
+                self._outbox.put(loop, lambda error=error: settle(None, error))  # type: ignore[misc]
             else:
-                _call_soon(loop, lambda: settle(result, None))
+                self._outbox.put(loop, lambda: settle(result, None))
 
         self._commands.put(execute)
         return future
@@ -102,10 +109,11 @@ class TorchEngine:
                     self._scheduler.step()
                 except Exception:  # its sessions have been told; the others go on
                     log.exception("a step of the language model failed")
-                continue
-            if command is None:
-                return
-            command()
+            else:
+                if command is None:
+                    return
+                command()
+            self._outbox.send()
 
 
 class TorchSession:
@@ -142,6 +150,22 @@ class TorchSession:
         self._engine.post(lambda: self._scheduler.close(self._state))
 
 
-def _call_soon(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
-    with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody waits any more
-        loop.call_soon_threadsafe(callback)
+class _Outbox:
+    """Callbacks for event loops, in order; all that a step brings wake a loop once."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[asyncio.AbstractEventLoop, list[Callable[[], None]]] = {}
+
+    def put(self, loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
+        self._waiting.setdefault(loop, []).append(callback)
+
+    def send(self) -> None:
+        waiting, self._waiting = self._waiting, {}
+        for loop, callbacks in waiting.items():
+            with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody waits any more
+                loop.call_soon_threadsafe(_run_all, callbacks)
+
+
+def _run_all(callbacks: Sequence[Callable[[], None]]) -> None:
+    for callback in callbacks:
+        callback()

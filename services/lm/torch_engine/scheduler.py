@@ -1,44 +1,43 @@
 """Decides what each step computes, and what the outcome means for each session. No threads and no waiting in here."""
 
+import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 
 from services.common.errors import ContextFullError, InvalidInputError, WrongOrderError
 from services.lm.answer import Allowed, Answer
-from services.lm.engine import Added, Emit, Failed, Finished, GenerationSettings, Kind, Reason
+from services.lm.engine import Added, Emit, Failed, GenerationSettings, Kind, Reason
 from services.lm.prompt import ChatTemplate
-from services.lm.sampling import choose, uniform
-from services.lm.torch_engine.cache import KVCache
+from services.lm.sampling import Draw, choose, uniform
 from services.lm.torch_engine.runner import Runner, Span
+from services.lm.torch_engine.sessions import Memory, SessionState
 
-# Tokens of one step: bounds how long a long prompt can hold up the answers of others.
-STEP_TOKENS = 256
+_ALLOWED = tuple(Allowed)
 
 
-@dataclass(eq=False)
-class SessionState:
-    """One session. What `cache` does not hold of `tokens` yet is computed in the next steps."""
+@dataclass(frozen=True)
+class Chunks:
+    """How much of the prompts one step computes, in tokens at the start of a session.
 
-    cache: KVCache
-    emit: Emit
-    tokens: list[int] = field(default_factory=list)
-    answer: Answer | None = None
+    Attributes:
+        answering: while answers are under way, whose next tokens wait for the step.
+        silent: while none is.
+        reach: so far into a session a token costs twice what the first one does, because of what it attends to.
+    """
 
-    @property
-    def pending(self) -> int:
-        """Tokens that are not in the cache yet."""
-        return len(self.tokens) - self.cache.length
+    answering: int
+    silent: int
+    reach: float = math.inf
 
-    def finish(self, reason: Reason) -> None:
-        """Ends the answer under way."""
-        self.answer = None
-        self.emit(Finished(reason, len(self.tokens)))
+    def cost(self, past: int) -> float:
+        """What a token after `past` others costs."""
+        return 1 + past / self.reach
 
 
 class Scheduler:
-    """Continuous batching: each step advances every answer by one token and spends what is left on prompts.
+    """Continuous batching: each step advances every answer by one token, and prompts by a chunk.
 
     Args:
         end_tokens: ids that end an answer, beside the template's own.
@@ -49,22 +48,25 @@ class Scheduler:
         runner: Runner,
         template: ChatTemplate,
         context_length: int,
-        end_tokens: Collection[int] = (),
-        step_tokens: int = STEP_TOKENS,
+        end_tokens: Collection[int],
+        chunks: Chunks,
     ) -> None:
         self.context_length = context_length
         self._runner = runner
+        self._memory = Memory(runner.pool)
         self._template = template
         self._end = frozenset(end_tokens) | {template.end}
-        self._step_tokens = step_tokens
+        self._chunks = chunks
         self._live: list[SessionState] = []
-        self._barred: dict[Allowed, torch.Tensor] = {}
+        self._bars: torch.Tensor | None = None
+        self._time = 0
+        self._stuck = False
 
     def open(self, tokens: Sequence[int], emit: Emit) -> SessionState:
         """Adds a session; see `Engine.open`."""
         size = self._template.vocabulary.size
         for token in tokens:
-            if token >= size:
+            if not 0 <= token < size:
                 raise InvalidInputError(f"token {token} is not of the vocabulary; allowed are 0 to {size - 1}")
         state = SessionState(self._runner.cache(), emit)
         self._add(state, tokens)
@@ -91,15 +93,17 @@ class Scheduler:
             # The logits after the last token are wanted once more.
             state.cache.truncate(len(state.tokens) - 1)
         answer = Answer(self._template, settings, self._end, resumed)
-        if not settings.resume:
-            head = self._template.assistant_head()
-            self._add(state, head)
+        head = [] if settings.resume else self._template.assistant_head()
+        self._add(state, head)
+        if head:
             state.emit(Added(tuple(head), Kind.CONTROL, len(state.tokens)))
         state.answer = answer
+        state.started = self._time
 
     def cancel(self, state: SessionState) -> None:
         """See `Session.cancel`."""
         if state.answer is not None:
+            self._touch(state)
             state.finish(Reason.CANCELLED)
 
     def truncate(self, state: SessionState, length: int) -> int:
@@ -107,14 +111,22 @@ class Scheduler:
         if length > len(state.tokens):
             raise InvalidInputError(f"truncate to {length}: the session has {len(state.tokens)} tokens")
         self.cancel(state)
+        self._touch(state)
         del state.tokens[length:]
         state.cache.truncate(length)
         return length
 
     def close(self, state: SessionState) -> None:
-        """Forgets the session."""
+        """Forgets the session and frees its memory."""
         if state in self._live:
             self._live.remove(state)
+            state.cache.truncate(0)
+            self._stuck = False
+
+    @property
+    def kv_tokens(self) -> int:
+        """Tokens whose keys and values fit into memory, over all sessions."""
+        return self._runner.pool.tokens
 
     @property
     def sessions(self) -> int:
@@ -124,75 +136,139 @@ class Scheduler:
     @property
     def has_work(self) -> bool:
         """Whether `step` has anything to do."""
-        return any(state.pending for state in self._live)
+        return not self._stuck and any(state.pending for state in self._live)
 
     def step(self) -> None:
         """Runs the model once over what is pending, and continues every answer whose tokens are all computed."""
+        self._time += 1
         batch = self._batch()
         if not batch:
+            self._stuck = True
             return
-        spans = [Span(c.cache, c.tokens[c.cache.length : c.cache.length + count]) for c, count in batch]
+        asking = [state for state, count in batch if state.answer is not None and state.pending == count]
+        spans = [
+            Span(
+                s.cache, s.tokens[s.cache.length : s.cache.length + count], s.answer is not None and s.pending == count
+            )
+            for s, count in batch
+        ]
         try:
             logits = self._runner.forward(spans)
-            for (state, _), row in zip(batch, logits, strict=True):
-                if state.answer is not None and not state.pending:
-                    self._continue(state, state.answer, row)
+            self._continue(asking, logits)
         except Exception as error:
             for state, _ in batch:
-                self.close(state)
-                state.emit(Failed(error))
+                self._fail(state, error)
             raise
+        for state, _ in batch:
+            state.used = self._time
         # Who was served goes to the end, so that prompts share the steps fairly.
-        served = {id(state) for state, _ in batch}
-        self._live.sort(key=lambda state: id(state) in served)
+        self._live.sort(key=lambda state: state.used == self._time)
+
+    def _touch(self, state: SessionState) -> None:
+        self._time += 1
+        state.used = self._time
+        self._stuck = False
 
     def _add(self, state: SessionState, tokens: Sequence[int]) -> None:
         total = len(state.tokens) + len(tokens)
         if total > self.context_length:
             raise ContextFullError(f"{total} tokens do not fit; the context holds {self.context_length}")
+        self._touch(state)
+        state.asleep = False
         state.tokens.extend(tokens)
 
-    def _batch(self) -> list[tuple[SessionState, int]]:
-        pending = [state for state in self._live if state.pending]
-        pending.sort(key=lambda state: state.pending > 1)
-        room = self._step_tokens
-        batch = []
-        for state in pending:
-            count = min(state.pending, room)
-            if count:
-                batch.append((state, count))
-                room -= count
-        return batch
+    def _fail(self, state: SessionState, error: Exception) -> None:
+        self.close(state)
+        state.emit(Failed(error))
 
-    def _continue(self, state: SessionState, answer: Answer, logits: torch.Tensor) -> None:
-        room = self.context_length - len(state.tokens)
-        if room == 0:
-            state.finish(Reason.CONTEXT_FULL)
-            return
-        added = answer.forced()[:room]
-        if not added:
-            settings, position = answer.settings, len(state.tokens)
-            row = logits.masked_fill(self._bar(answer.allowed(), logits), -torch.inf)
-            token = choose(row, settings.temperature, settings.top_p, uniform(settings.seed, position))
+    def _batch(self) -> list[tuple[SessionState, int]]:
+        """Who is served in this step, and with how many tokens; the blocks for them are reserved.
+
+        Answers come before prompts that nobody waits for, and the shorter before the longer ones.
+        """
+        pending = [state for state in self._live if state.pending]
+        pending.sort(key=lambda state: (state.answer is None, state.pending if state.answer else 0))
+        decoding = any(state.answer and state.pending == 1 for state in pending)
+        room: float = self._chunks.answering if decoding else self._chunks.silent
+        batch: dict[SessionState, int] = {}
+        for state in pending:
+            decodes = state.answer is not None and state.pending == 1
+            cost = self._chunks.cost(state.cache.length)
+            count = 1 if decodes else min(state.pending, int(room / cost))
+            if not count or state not in self._live:
+                continue
+            if self._reserve(state, count, batch):
+                batch[state] = count
+                room -= 0 if decodes else count * cost
+        return list(batch.items())
+
+    def _reserve(self, state: SessionState, count: int, batch: dict[SessionState, int]) -> bool:
+        """Finds memory for `count` tokens; for an answer, other answers that started later have to go."""
+        while not self._memory.reserve(state, count, self._live, batch):
+            if state.answer is None:
+                return False
+            answers = [other for other in self._live if other.answer is not None]
+            last = max(answers, key=lambda other: other.started)
+            batch.pop(last, None)
+            self._fail(last, self._memory.exhausted(len(answers)))
+            if last is state:
+                return False
+        return True
+
+    def _continue(self, states: Sequence[SessionState], logits: torch.Tensor) -> None:
+        """Adds to each answer what comes next: text that is given, or the id that its row of logits yields."""
+        forced: dict[SessionState, list[int]] = {}
+        drawing: list[tuple[int, SessionState, Answer]] = []
+        for row, state in enumerate(states):
+            answer = state.answer
+            assert answer is not None
+            room = self.context_length - len(state.tokens)
+            if room == 0:
+                state.finish(Reason.CONTEXT_FULL)
+            elif given := answer.forced()[:room]:
+                forced[state] = given
+            else:
+                drawing.append((row, state, answer))
+        for state, given in forced.items():
+            self._extend(state, given)
+        for (_, state, answer), token in zip(drawing, self._draw(drawing, logits), strict=True):
             if answer.ends_with(token):
                 state.finish(Reason.END_OF_TURN)
-                return
-            added = [token]
+            else:
+                self._extend(state, [token])
+
+    def _extend(self, state: SessionState, added: list[int]) -> None:
+        answer = state.answer
+        assert answer is not None
         state.tokens.extend(added)
         state.emit(Added(tuple(added), answer.kind(added[0]), len(state.tokens)))
         reason = answer.take(added)
         if reason is not None:
             state.finish(reason)
 
-    def _bar(self, allowed: Allowed, logits: torch.Tensor) -> torch.Tensor:
-        """True for every id that may not be chosen."""
-        if allowed not in self._barred:
-            vocabulary = self._template.vocabulary
-            barred = torch.ones_like(logits, dtype=torch.bool)
-            barred[vocabulary.speech_offset : vocabulary.speech_offset + vocabulary.codebook_size] = False
+    def _draw(self, drawing: Sequence[tuple[int, SessionState, Answer]], logits: torch.Tensor) -> list[int]:
+        if not drawing:
+            return []
+        if self._bars is None:
+            self._bars = self._make_bars(logits.shape[-1]).to(logits.device)
+        rows = [row for row, _, _ in drawing]
+        kinds = [_ALLOWED.index(answer.allowed()) for _, _, answer in drawing]
+        asked = logits if len(rows) == len(logits) else logits[rows]
+        bars = self._bars[kinds[0]] if len(set(kinds)) == 1 else self._bars[kinds]
+        draws = [
+            Draw(answer.settings.temperature, answer.settings.top_p, uniform(answer.settings.seed, len(state.tokens)))
+            for _, state, answer in drawing
+        ]
+        return choose(asked + bars, draws)
+
+    def _make_bars(self, size: int) -> torch.Tensor:
+        """For each of `_ALLOWED`, -inf at every id that may not be chosen, 0 at the others."""
+        vocabulary = self._template.vocabulary
+        bars = torch.full((len(_ALLOWED), size), -torch.inf)
+        for row, allowed in zip(bars, _ALLOWED, strict=True):
+            row[vocabulary.speech_offset : vocabulary.speech_offset + vocabulary.codebook_size] = 0
             if allowed is Allowed.ANSWER:
-                barred[list(self._template.text.ids)] = False
+                row[list(self._template.text.ids)] = 0
             if allowed is not Allowed.SPEECH:
-                barred[sorted(self._end)] = False
-            self._barred[allowed] = barred
-        return self._barred[allowed]
+                row[sorted(self._end)] = 0
+        return bars

@@ -1,5 +1,6 @@
 import random
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -7,6 +8,7 @@ import pytest
 import torch
 
 from services.decoder.config import InferenceConfig
+from services.decoder.flow.model import TokenToMel
 from services.decoder.utterance import HISTORY_TOKENS, Pcm, StoppedError, Utterance
 from services.decoder.voices import Voice, default_voice
 from services.decoder.weights import Checkpoint
@@ -103,13 +105,13 @@ def test_utterances_share_nothing(quick: Checkpoint) -> None:
 
 def test_history_is_bounded(quick: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     widths = []
-    original = type(quick.flow).generate
+    original = type(quick.flow).condition
 
-    def watch(self: object, tokens: torch.Tensor, *args: object, **kwargs: object) -> torch.Tensor:
+    def watch(self: TokenToMel, tokens: torch.Tensor, *args: Any) -> torch.Tensor:
         widths.append(tokens.shape[1])
-        return original(self, tokens, *args, **kwargs)  # type: ignore[arg-type]
+        return original(self, tokens, *args)
 
-    monkeypatch.setattr(type(quick.flow), "generate", watch)
+    monkeypatch.setattr(type(quick.flow), "condition", watch)
     speak(quick, [some_codes(700)])
     assert max(widths) <= HISTORY_TOKENS + 10 + 50
     assert widths[-2] == widths[5]

@@ -7,7 +7,7 @@ from torch import Tensor
 from services.decoder import config as decoder_config
 from services.decoder.vocoder.hift import HiFTGenerator, SourceFilterVocoder, build
 from services.decoder.vocoder.source import PulseSource
-from services.decoder.vocoder.stream import CONTEXT, VocoderStream
+from services.decoder.vocoder.stream import CONTEXT, MelBlock, VocoderStream, render
 from services.decoder.weights import Checkpoint
 
 HOP, RATE = 256, 22_050
@@ -63,6 +63,30 @@ def test_streamed_audio_is_the_whole_audio(vocoder: HiFTGenerator) -> None:
 
 
 @torch.inference_mode()
+def test_a_batch_of_streams_gives_each_its_own(vocoder: HiFTGenerator) -> None:
+    """Streams at different places, with blocks of different lengths, first and last ones among them."""
+    mel, starts, lengths = some_mel(200), [0, 60, 33, 0], [40, 90, 11, 200]
+    alone, together = ([VocoderStream(vocoder, seed) for seed in range(4)] for _ in range(2))
+    for stream_alone, stream_together, start in zip(alone, together, starts, strict=True):
+        if start:
+            assert torch.equal(
+                stream_alone.push(mel[:, :, :start], mel[:, :, start : start + 9], last=False),
+                stream_together.push(mel[:, :, :start], mel[:, :, start : start + 9], last=False),
+            )
+    blocks = []
+    for row, (start, length) in enumerate(zip(starts, lengths, strict=True)):
+        stop, last = start + length, row > 1
+        blocks.append(MelBlock(mel[:, :, start:stop], mel[:, :, stop : stop if last else stop + 7], last))
+    for _ in range(2):  # what a stream remembers of a batch is right too
+        batched = render(vocoder, list(zip(together, blocks, strict=True)))
+        for one, block, got in zip(alone, blocks, batched, strict=True):
+            wanted = one.push(block.mel, block.after, block.last)
+            assert got.shape == wanted.shape
+            assert float(wanted.std()) > 1e-3
+            assert float((got - wanted).abs().max()) < 1e-5
+
+
+@torch.inference_mode()
 def test_audio_lags_one_frame_until_the_end(vocoder: HiFTGenerator) -> None:
     mel = some_mel(3 * CONTEXT)
     streamed = VocoderStream(vocoder, seed=0)
@@ -72,21 +96,21 @@ def test_audio_lags_one_frame_until_the_end(vocoder: HiFTGenerator) -> None:
 
 @torch.inference_mode()
 def test_source_goes_on_across_blocks(vocoder: HiFTGenerator) -> None:
-    f0 = 120 + 60 * torch.rand(50, generator=torch.Generator().manual_seed(1))
-    f0[20:25] = 0
+    f0 = 120 + 60 * torch.rand((1, 50), generator=torch.Generator().manual_seed(1))
+    f0[0, 20:25] = 0
     state = vocoder.new_source(9)
-    whole = vocoder.m_source(f0, state)
+    whole = vocoder.m_source(f0, [state])
     pieces = []
-    for part in torch.split(f0, [1, 17, 32]):
-        pieces.append(vocoder.m_source(part, state))
-        state.advance(part, len(part), HOP, RATE)
+    for part in torch.split(f0, [1, 17, 32], dim=1):
+        pieces.append(vocoder.m_source(part, [state]))
+        state.advance(part[0], HOP, RATE)
     assert torch.allclose(torch.cat(pieces, dim=2), whole, atol=1e-4)
 
 
 @torch.inference_mode()
 def test_seed_decides_the_source(vocoder: HiFTGenerator) -> None:
-    f0 = torch.full((4,), 200.0)
-    first, again, other = (vocoder.m_source(f0, vocoder.new_source(seed)) for seed in (1, 1, 2))
+    f0 = torch.full((1, 4), 200.0)
+    first, again, other = (vocoder.m_source(f0, [vocoder.new_source(seed)]) for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
@@ -110,8 +134,8 @@ def test_pulses_are_equal_harmonics_below_nyquist(light: SourceFilterVocoder) ->
 def test_light_head_keeps_the_envelope(light: SourceFilterVocoder) -> None:
     """With its network silent, the filters are the mel's own envelope: louder mel, louder audio, in proportion."""
     mel = some_mel(60)
-    f0 = torch.full((60,), 180.0)
-    source = light.m_source(f0, light.new_source(0))
+    f0 = torch.full((1, 60), 180.0)
+    source = light.m_source(f0, [light.new_source(0)])
     quiet, loud = (light.responses(mel + offset)[0].mean() for offset in (0.0, 1.0))
     assert float(loud - quiet) == pytest.approx(1.0, abs=0.5)
     assert light.decode(mel, source).shape == (1, 60 * HOP)

@@ -49,6 +49,15 @@ def test_a_checkpoint_may_say_how_to_sample(folder: Path) -> None:
     assert (config.inference.n_timesteps, config.inference.temperature, config.guidance) == (4, 0.3, 0.0)
 
 
+def test_settings_override_how_to_sample(folder: Path) -> None:
+    checkpoint = load(folder)
+    assert checkpoint.sampled() == checkpoint
+    changed = checkpoint.sampled(flow_steps=3, temperature=0.0)
+    assert (changed.config.inference.n_timesteps, changed.config.inference.temperature) == (3, 0.0)
+    assert changed.config.guidance == checkpoint.config.guidance
+    assert changed.flow is checkpoint.flow
+
+
 @pytest.mark.parametrize("tag", ["!!python/object/apply:os.system", "!apply:os.system", "!name:os.system"])
 def test_other_tags_are_refused_and_nothing_runs(folder: Path, tag: str) -> None:
     witness = folder / "ran"

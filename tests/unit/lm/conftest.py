@@ -1,12 +1,16 @@
+import math
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from services.lm import weights
 from services.lm.prompt import ChatTemplate
+from services.lm.torch_engine import parameters
+from services.lm.torch_engine.parameters import Parameters
 from services.lm.torch_engine.runner import Runner
-from services.lm.torch_engine.scheduler import Scheduler
+from services.lm.torch_engine.scheduler import Chunks, Scheduler
 from tests.unit.lm.checkpoint import write_checkpoint
 
 
@@ -16,20 +20,21 @@ def checkpoint_dir(tmp_path_factory: pytest.TempPathFactory, golden_dir: Path) -
 
 
 @pytest.fixture(scope="session")
-def loaded(checkpoint_dir: Path) -> tuple[ChatTemplate, weights.Checkpoint]:
-    return ChatTemplate.load(checkpoint_dir), weights.load(checkpoint_dir)
+def template(checkpoint_dir: Path) -> ChatTemplate:
+    return ChatTemplate.load(checkpoint_dir)
 
 
 @pytest.fixture(scope="session")
-def template(loaded: tuple[ChatTemplate, weights.Checkpoint]) -> ChatTemplate:
-    return loaded[0]
+def network(checkpoint_dir: Path) -> Parameters:
+    return parameters.load(weights.inspect(checkpoint_dir), torch.float32)
 
 
 @pytest.fixture
-def make_scheduler(loaded: tuple[ChatTemplate, weights.Checkpoint]) -> Callable[..., Scheduler]:
-    template, checkpoint = loaded
-
-    def make(context_length: int = 1024, step_tokens: int = 64) -> Scheduler:
-        return Scheduler(Runner(checkpoint.model), template, context_length, checkpoint.end_tokens, step_tokens)
+def make_scheduler(template: ChatTemplate, network: Parameters) -> Callable[..., Scheduler]:
+    def make(
+        context_length: int = 1024, chunk: int = 64, silent: int = 64, kv_tokens: int = 8192, reach: float = math.inf
+    ) -> Scheduler:
+        ends = network.architecture.end_tokens
+        return Scheduler(Runner(network, kv_tokens), template, context_length, ends, Chunks(chunk, silent, reach))
 
     return make

@@ -90,6 +90,21 @@ def test_resumed_saying_goes_on_where_it_was(template: ChatTemplate, cut: int) -
     assert whole[:cut] + rest == whole
 
 
+@pytest.mark.parametrize("text", ["", "z", "z" * 13, "z" * 14, "z" * 40])
+@pytest.mark.parametrize("limit", [1, 13, 20, 39, 60, 2000])
+def test_steps_reach_to_the_next_forced_text_or_to_the_end(template: ChatTemplate, text: str, limit: int) -> None:
+    answer, reason = say(template, text, limit), None
+    while reason is None:
+        if forced := answer.forced():
+            reason = answer.take(forced)
+            continue
+        steps, allowed = answer.steps(), answer.allowed()
+        for left in range(steps, 0, -1):
+            assert (answer.forced(), answer.allowed(), answer.steps(), reason) == ([], allowed, left, None)
+            reason = answer.take(template.speech([5]))
+        assert answer.forced() or reason is Reason.MAX_TOKENS
+
+
 def test_kinds(template: ChatTemplate) -> None:
     answer = Answer(template, GenerationSettings(), {template.end})
     assert answer.kind(template.speech([5])[0]) is Kind.SPEECH

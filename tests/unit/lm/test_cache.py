@@ -1,33 +1,68 @@
+import random
+
 import torch
 
-from services.lm.torch_engine.cache import KVCache
+from services.lm.torch_engine.cache import BLOCK_TOKENS, BlockPool, CacheShape, KVCache
 
-SHAPE = (2, 3, 4)
+SHAPE = CacheShape(layers=2, kv_heads=3, size=4)
 
 
-def fill(cache: KVCache, count: int, value: float) -> list[tuple[torch.Tensor, torch.Tensor]]:
+def pool(tokens: int) -> BlockPool:
+    return BlockPool(SHAPE, tokens, torch.float32, torch.device("cpu"))
+
+
+def grow(cache: KVCache, count: int) -> None:
     cache.reserve(count)
-    block = torch.full((3, count, 4), value)
-    seen = [cache.write(layer, torch.stack([block + layer, -block - layer])) for layer in range(2)]
     cache.advance(count)
-    return seen
 
 
-def test_written_positions_are_kept_over_growth_and_truncation() -> None:
-    cache = KVCache(SHAPE, torch.float32, torch.device("cpu"))
-    fill(cache, 200, 1.0)
-    fill(cache, 200, 2.0)
-    cache.truncate(250)
-    assert cache.length == 250
-    seen = fill(cache, 700, 3.0)
-    for layer, (keys, values) in enumerate(seen):
-        expected = torch.tensor([1.0] * 200 + [2.0] * 50 + [3.0] * 700) + layer
-        assert torch.equal(keys[1, :, 2], expected)
-        assert torch.equal(values[2, :, 0], -expected)
+def test_the_pool_holds_what_it_was_asked_for_in_whole_blocks() -> None:
+    small = pool(BLOCK_TOKENS + 1)
+    assert (small.blocks, small.free, small.tokens) == (2, 2, 2 * BLOCK_TOKENS)
+    assert small.data[:, :, 1:].numel() * 4 == 2 * SHAPE.block_bytes(torch.float32)
+
+
+def test_blocks_are_held_by_one_session_each_and_come_back() -> None:
+    chance = random.Random(1)
+    shared = pool(40 * BLOCK_TOKENS)
+    caches = [KVCache(shared) for _ in range(5)]
+    for _ in range(500):
+        cache = chance.choice(caches)
+        count = chance.randrange(1, 90)
+        if cache.missing(count) <= shared.free:
+            grow(cache, count)
+        else:
+            cache.truncate(chance.randrange(cache.length + 1))
+        held = [block for each in caches for block in each.blocks]
+        assert 0 not in held
+        assert len(set(held)) == len(held) == shared.blocks - shared.free
+        for each in caches:
+            assert len(each.blocks) == -(-each.length // BLOCK_TOKENS)
+    for cache in caches:
+        cache.truncate(0)
+    assert shared.free == shared.blocks
+
+
+def test_freed_blocks_are_used_again_lowest_first() -> None:
+    shared = pool(10 * BLOCK_TOKENS)
+    first, second = KVCache(shared), KVCache(shared)
+    grow(first, 3 * BLOCK_TOKENS)
+    grow(second, 2 * BLOCK_TOKENS)
+    first.truncate(BLOCK_TOKENS + 1)
+    grow(second, BLOCK_TOKENS + 1)
+    assert first.blocks == [1, 2]
+    assert second.blocks == [4, 5, 3, 6]
 
 
 def test_truncating_beyond_the_end_changes_nothing() -> None:
-    cache = KVCache(SHAPE, torch.float32, torch.device("cpu"))
-    fill(cache, 5, 1.0)
+    cache = KVCache(pool(100))
+    grow(cache, 5)
     cache.truncate(9)
-    assert cache.length == 5
+    assert (cache.length, len(cache.blocks)) == (5, 1)
+
+
+def test_a_block_is_taken_only_when_its_first_position_is() -> None:
+    cache = KVCache(pool(100))
+    grow(cache, BLOCK_TOKENS - 1)
+    assert cache.missing(1) == 0
+    assert cache.missing(2) == 1

@@ -4,15 +4,16 @@ from dataclasses import dataclass, field
 import pytest
 import torch
 
-from services.common.errors import ContextFullError, InvalidInputError, WrongOrderError
+from services.common.errors import AtCapacityError, ContextFullError, InvalidInputError, WrongOrderError
 from services.lm.engine import Added, Event, Failed, Finished, GenerationSettings, Kind, Reason
 from services.lm.prompt import ChatTemplate, interleave
 from services.lm.torch_engine.runner import Span
-from services.lm.torch_engine.scheduler import Scheduler, SessionState
+from services.lm.torch_engine.scheduler import Chunks, Scheduler
+from services.lm.torch_engine.sessions import SessionState
 
 Make = Callable[..., Scheduler]
 GREEDY = GenerationSettings(max_new_tokens=60)
-SAMPLED = GenerationSettings(temperature=1.0, top_p=0.95, seed=5, max_new_tokens=60)
+SAMPLED = GenerationSettings(temperature=1.0, top_p=0.95, seed=17, max_new_tokens=60)
 
 
 @dataclass
@@ -50,8 +51,8 @@ def finish(scheduler: Scheduler) -> None:
         scheduler.step()
 
 
-def alone(make: Make, tokens: list[int], settings: GenerationSettings, step_tokens: int = 64) -> Client:
-    scheduler = make(step_tokens=step_tokens)
+def alone(make: Make, tokens: list[int], settings: GenerationSettings, chunk: int = 64) -> Client:
+    scheduler = make(chunk=chunk, silent=chunk)
     client = Client(scheduler).open(tokens)
     scheduler.generate(client.state, settings)
     finish(scheduler)
@@ -63,10 +64,10 @@ def test_answer_does_not_depend_on_how_the_prompt_was_cut(
     make_scheduler: Make, template: ChatTemplate, settings: GenerationSettings
 ) -> None:
     ids = prompt(template, turns=4)
-    whole = alone(make_scheduler, ids, settings, step_tokens=1000)
+    whole = alone(make_scheduler, ids, settings, chunk=1000)
     assert len(whole.answer) > 10
-    for step_tokens in (1, 7, 64):
-        assert alone(make_scheduler, ids, settings, step_tokens).answer == whole.answer
+    for chunk in (1, 7, 64):
+        assert alone(make_scheduler, ids, settings, chunk).answer == whole.answer
     scheduler = make_scheduler()
     client = Client(scheduler).open(ids[:5])
     for start in range(5, len(ids), 11):
@@ -81,9 +82,10 @@ def test_answer_does_not_depend_on_how_the_prompt_was_cut(
 def test_sessions_together_are_as_alone(
     make_scheduler: Make, template: ChatTemplate, settings: GenerationSettings
 ) -> None:
-    prompts = [prompt(template, text, turns) for text, turns in [("a", 1), ("what?", 5), ("st", 2), ("more", 3)]]
+    texts = ["a", "what?", "st", "more", "hello", "hello world", "stream", "re"]
+    prompts = [prompt(template, text, turns) for turns, text in enumerate(texts, start=1)]
     expected = [alone(make_scheduler, ids, settings).answer for ids in prompts]
-    assert len({tuple(answer) for answer in expected}) == 4
+    assert len({tuple(answer) for answer in expected}) == 8
     scheduler = make_scheduler()
     clients = []
     for ids in prompts:
@@ -169,7 +171,6 @@ def test_model_that_ends_finishes_the_turn(
         nonlocal steps
         logits = torch.zeros(len(spans), 1024)
         for span in spans:
-            span.cache.reserve(len(span.tokens))
             span.cache.advance(len(span.tokens))
         steps += 1
         logits[:, template.end if steps == 6 else template.vocabulary.speech_offset + 3] = 5.0
@@ -275,7 +276,7 @@ def test_ids_outside_the_vocabulary(make_scheduler: Make, template: ChatTemplate
 
 
 def test_long_prompts_do_not_hold_up_answers(make_scheduler: Make, template: ChatTemplate) -> None:
-    scheduler = make_scheduler(step_tokens=32)
+    scheduler = make_scheduler(chunk=32)
     talker = Client(scheduler).open(prompt(template))
     scheduler.generate(talker.state, GREEDY)
     while not talker.answer:
@@ -305,7 +306,7 @@ def test_closed_session_costs_nothing(make_scheduler: Make, template: ChatTempla
 def test_failed_step_tells_its_sessions_and_spares_the_others(
     make_scheduler: Make, template: ChatTemplate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scheduler = make_scheduler(step_tokens=8)
+    scheduler = make_scheduler(silent=8)
     first = Client(scheduler).open([65] * 8)
     second = Client(scheduler).open([66] * 8)
     forward = scheduler._runner.forward
@@ -325,3 +326,163 @@ def test_failed_step_tells_its_sessions_and_spares_the_others(
     scheduler.generate(second.state, GREEDY)
     finish(scheduler)
     assert second.reason is not None
+
+
+def blocks(*clients: Client) -> list[int]:
+    return [len(client.state.cache.blocks) for client in clients]
+
+
+def test_idle_sessions_give_up_memory_longest_unused_first(make_scheduler: Make) -> None:
+    scheduler = make_scheduler(context_length=256, kv_tokens=512)
+    old, middle, new = [Client(scheduler).open([65] * 128) for _ in range(3)]
+    finish(scheduler)
+    assert blocks(old, middle, new) == [4, 4, 4]
+    scheduler.append(old.state, [66])
+    finish(scheduler)
+    late = Client(scheduler).open([67] * 160)
+    finish(scheduler)
+    assert blocks(old, middle, new, late) == [5, 2, 4, 5]
+    assert middle.state.asleep
+    assert not middle.state.pending
+    Client(scheduler).open([68] * 256)
+    finish(scheduler)
+    assert blocks(old, middle, new, late) == [3, 0, 0, 5]
+
+
+@pytest.mark.parametrize("settings", [GREEDY, SAMPLED])
+def test_a_session_that_gave_up_memory_comes_back_from_its_tokens(
+    make_scheduler: Make, template: ChatTemplate, settings: GenerationSettings
+) -> None:
+    expected = alone(make_scheduler, prompt(template, turns=3), settings).answer
+    scheduler = make_scheduler(context_length=512, kv_tokens=512)
+    client = Client(scheduler).open(prompt(template, turns=3))
+    finish(scheduler)
+    other = Client(scheduler).open([65] * 400)
+    finish(scheduler)
+    assert client.state.asleep
+    scheduler.generate(client.state, settings)
+    finish(scheduler)
+    assert client.answer == expected
+    assert other.state.asleep
+
+
+def test_truncating_a_session_that_gave_up_memory(make_scheduler: Make, template: ChatTemplate) -> None:
+    scheduler = make_scheduler(context_length=512, kv_tokens=512)
+    client = Client(scheduler).open(prompt(template, turns=3))
+    finish(scheduler)
+    Client(scheduler).open([65] * 490)
+    finish(scheduler)
+    held = client.state.cache.length
+    for length in (held + 5, held - 5 if held > 5 else 0):
+        scheduler.truncate(client.state, length)
+        assert client.state.cache.length <= length == len(client.state.tokens)
+    assert not scheduler.has_work
+    scheduler.append(client.state, prompt(template)[client.state.cache.length :])
+    scheduler.generate(client.state, GREEDY)
+    finish(scheduler)
+    ids = client.state.tokens[: -len(client.answer) - len(template.assistant_head())]
+    assert client.answer == alone(make_scheduler, ids, GREEDY).answer
+
+
+def test_prompts_wait_for_memory_that_answers_hold(make_scheduler: Make) -> None:
+    scheduler = make_scheduler(context_length=512, kv_tokens=512)
+    talker = Client(scheduler).open([65] * 300)
+    scheduler.generate(talker.state, GenerationSettings(say="z" * 20))
+    for _ in range(12):
+        scheduler.step()
+    reader = Client(scheduler).open([66] * 400)
+    while talker.reason is None:
+        scheduler.step()
+    assert reader.state.pending
+    assert not [event for event in reader.events if isinstance(event, Failed)]
+    finish(scheduler)
+    assert not reader.state.pending
+    assert talker.state.asleep
+
+
+def test_prompts_that_wait_for_each_other_leave_nothing_to_do_until_one_must_answer(make_scheduler: Make) -> None:
+    scheduler = make_scheduler(context_length=512, kv_tokens=512, silent=32)
+    first, second = [Client(scheduler).open([65] * 480) for _ in range(2)]
+    finish(scheduler)
+    assert first.state.pending
+    assert second.state.pending
+    scheduler.generate(second.state, GenerationSettings(max_new_tokens=2))
+    finish(scheduler)
+    assert second.reason is Reason.MAX_TOKENS
+    assert first.state.cache.length == 480
+
+
+def test_when_answers_outgrow_the_memory_the_last_to_start_is_refused(make_scheduler: Make) -> None:
+    scheduler = make_scheduler(context_length=512, kv_tokens=512)
+    clients = [Client(scheduler).open([65] * 100) for _ in range(3)]
+    finish(scheduler)
+    settings = GenerationSettings(say="z" * 20)
+    for client in (clients[1], clients[0], clients[2]):
+        scheduler.generate(client.state, settings)
+        scheduler.step()
+    finish(scheduler)
+    failed = [client for client in clients if isinstance(client.events[-1], Failed)]
+    assert failed == [clients[2]]
+    error = failed[0].events[-1]
+    assert isinstance(error, Failed)
+    assert isinstance(error.error, AtCapacityError)
+    assert "512 tokens, is used up by 3 answers" in str(error.error)
+    assert scheduler.sessions == 2
+    for client in clients[:2]:
+        assert client.reason is not None
+        assert client.answer == alone(make_scheduler, [65] * 100, settings).answer
+    for client in clients:
+        scheduler.close(client.state)
+    assert scheduler._runner.pool.free == scheduler._runner.pool.blocks
+
+
+def test_prompts_take_a_chunk_beside_answers_and_a_larger_one_in_silence(make_scheduler: Make) -> None:
+    scheduler = make_scheduler(chunk=16, silent=100)
+    reader = Client(scheduler).open([65] * 600)
+    scheduler.step()
+    assert reader.state.pending == 500
+    talker = Client(scheduler).open([66] * 8)
+    scheduler.generate(talker.state, GREEDY)
+    while not talker.answer:
+        scheduler.step()
+    left = reader.state.pending
+    scheduler.step()
+    assert reader.state.pending == left - 16
+
+
+def test_far_into_a_session_chunks_are_smaller() -> None:
+    chunks = Chunks(answering=30, silent=60, reach=100)
+    assert [chunks.cost(past) for past in (0, 100, 200)] == [1, 2, 3]
+
+
+def test_a_step_costs_the_same_wherever_the_prompt_is(make_scheduler: Make) -> None:
+    scheduler = make_scheduler(silent=60, reach=100)
+    reader = Client(scheduler).open([65] * 600)
+    taken = []
+    while scheduler.has_work:
+        before = reader.state.pending
+        scheduler.step()
+        taken.append(before - reader.state.pending)
+    assert taken[:3] == [60, 37, 30]
+    assert taken[-2] == 8
+
+
+def test_the_text_of_an_answer_does_not_wait_for_long_prompts(make_scheduler: Make) -> None:
+    scheduler = make_scheduler(chunk=13, silent=13)
+    reader = Client(scheduler).open([65] * 900)
+    scheduler.generate(reader.state, GREEDY)
+    scheduler.step()
+    talker = Client(scheduler).open([66] * 8)
+    scheduler.generate(talker.state, GenerationSettings(say="z" * 40))
+    while not talker.answer:
+        scheduler.step()
+    for _ in range(45):
+        said = len(talker.answer)
+        scheduler.step()
+        assert len(talker.answer) > said
+    assert reader.state.pending > 100
+
+
+def test_negative_ids_are_refused(make_scheduler: Make) -> None:
+    with pytest.raises(InvalidInputError, match="token -1 is not of the vocabulary"):
+        Client(make_scheduler()).open([1, -1])

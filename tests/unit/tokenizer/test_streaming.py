@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from services.tokenizer.features import LogMel
-from services.tokenizer.streaming import Tokens, Utterance
+from services.tokenizer.streaming import Due, Tokens, Utterance, encode
 from services.tokenizer.weights import Checkpoint, load
 from services.tokenizer.whole import tokenise
 from tests.unit.tokenizer.checkpoint import noise, write
@@ -29,26 +29,28 @@ def per_clip(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     return load(write(tmp_path_factory.mktemp("per_clip"), preprocessor={"log_mel_max": None}))
 
 
-def steps(utterance: Utterance) -> list[Tokens]:
+def steps(checkpoint: Checkpoint, utterance: Utterance) -> list[Tokens]:
     results = []
-    while (tokens := utterance.step()) is not None:
-        results.append(tokens)
+    while utterance.due is not None:
+        results += encode(checkpoint, [utterance])
     return results
 
 
-def stream(checkpoint: Checkpoint, samples: torch.Tensor, sizes: list[int], interim_tokens: int = 0) -> list[Tokens]:
+def stream(
+    checkpoint: Checkpoint, samples: torch.Tensor, sizes: list[int], interim_tokens: int = 0, whole: bool = False
+) -> list[Tokens]:
     """Results of an utterance whose chunks have these sizes in turn, over and over."""
-    utterance = Utterance(checkpoint, interim_tokens)
+    utterance = Utterance(checkpoint, interim_tokens, whole)
     results = []
     at = turn = 0
     while at < samples.shape[0]:
         size = sizes[turn % len(sizes)]
         utterance.push(samples[at : at + size])
-        results += steps(utterance)
+        results += steps(checkpoint, utterance)
         at += size
         turn += 1
     utterance.end()
-    return results + steps(utterance)
+    return results + steps(checkpoint, utterance)
 
 
 def final_ids(results: list[Tokens]) -> list[int]:
@@ -92,7 +94,7 @@ def test_utterances_of_one_token(checkpoint: Checkpoint, length: int) -> None:
 def test_an_empty_utterance_has_no_tokens(checkpoint: Checkpoint) -> None:
     utterance = Utterance(checkpoint)
     utterance.end()
-    assert steps(utterance) == []
+    assert steps(checkpoint, utterance) == []
     assert tokenise(checkpoint, [torch.zeros(0)]) == [[]]
 
 
@@ -100,9 +102,9 @@ def test_a_block_is_final_as_soon_as_its_last_window_is_complete(checkpoint: Che
     samples = noise(BLOCK + 40, seed=1)
     utterance = Utterance(checkpoint)
     utterance.push(samples[:-1])
-    assert steps(utterance) == []
+    assert steps(checkpoint, utterance) == []
     utterance.push(samples[-1:])
-    (tokens,) = steps(utterance)
+    (tokens,) = steps(checkpoint, utterance)
     assert (tokens.start, len(tokens.ids), tokens.final) == (0, 4, True)
 
 
@@ -132,6 +134,95 @@ def test_interim_tokens_are_those_of_the_sound_so_far(checkpoint: Checkpoint) ->
     features, _ = checkpoint.log_mel([samples], TOKEN)
     ids, _ = checkpoint.encoder(features[:, :, : 3 * 8], torch.tensor([3 * 8]))
     assert results[2].ids == ids[0].tolist()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_whole_mode_gives_the_whole_utterances_tokens_with_the_clips_own_maximum(
+    per_clip: Checkpoint, seed: int
+) -> None:
+    samples = noise(random.Random(seed).randint(1, 2 * PIECE), seed)
+    samples[: samples.shape[0] // 2] *= 1e-4
+    results = stream(per_clip, samples, [1601], whole=True)
+    assert final_ids(results) == tokenise(per_clip, [samples])[0]
+    # A piece is one step.
+    assert len(results) == -(-samples.shape[0] // PIECE)
+
+
+def test_whole_mode_shows_interim_tokens_of_all_that_was_said(checkpoint: Checkpoint) -> None:
+    results = stream(checkpoint, noise(2 * BLOCK, seed=4), [TOKEN], interim_tokens=3, whole=True)
+    shapes = [(tokens.start, len(tokens.ids), tokens.final) for tokens in results]
+    assert shapes == [(0, 3, False), (0, 6, False), (0, 8, True)]
+
+
+def live_utterances(checkpoint: Checkpoint) -> list[Utterance]:
+    """Eight with something due: in finished blocks, at the end, interim; after nothing, after a block, after many."""
+    utterances = []
+    for seed, (spoken, interim_tokens, ended) in enumerate(
+        [
+            (BLOCK + 40, 0, False),
+            (3 * TOKEN + 7, 0, True),
+            (5 * BLOCK + 40, 0, False),
+            (11 * BLOCK + TOKEN, 0, True),
+            (2 * BLOCK + 3 * TOKEN, 1, False),
+            (1, 0, True),
+            (PIECE + 2 * TOKEN, 0, True),
+            (PIECE, 0, False),
+        ]
+    ):
+        utterance = Utterance(checkpoint, interim_tokens)
+        samples = noise(spoken, seed)
+        utterance.push(samples[:-1])
+        steps(checkpoint, utterance)
+        utterance.push(samples[-1:])
+        if interim_tokens:
+            utterance.push(noise(TOKEN, seed))
+        if ended:
+            utterance.end()
+        assert utterance.due is not None
+        utterances.append(utterance)
+    return utterances
+
+
+def test_utterances_of_different_lengths_give_in_one_batch_what_they_give_alone(checkpoint: Checkpoint) -> None:
+    alone = [steps(checkpoint, utterance) for utterance in live_utterances(checkpoint)]
+    together = live_utterances(checkpoint)
+    results = encode(checkpoint, together)
+    assert [[tokens] for tokens in results] == alone
+    assert {tokens.start for tokens in results} == {0, 16, 44, 8, 50, 48}
+    assert {tokens.final for tokens in results} == {True, False}
+    assert all(utterance.due is None for utterance in together)
+    # Those that have not ended go on from it as they would alone.
+    others = live_utterances(checkpoint)
+    for index in (0, 2, 4, 7):
+        steps(checkpoint, others[index])
+        for utterance in (together[index], others[index]):
+            utterance.push(noise(2 * BLOCK, seed=77))
+            utterance.end()
+        rest = steps(checkpoint, together[index])
+        assert rest == steps(checkpoint, others[index])
+        assert sum(len(tokens.ids) for tokens in rest) >= 8
+
+
+def test_what_is_due_tells_its_length_and_whether_someone_waits(checkpoint: Checkpoint) -> None:
+    utterance = Utterance(checkpoint, interim_tokens=1)
+    utterance.push(torch.zeros(2 * TOKEN))
+    assert utterance.due == Due(frames=4, urgent=False)
+    utterance.push(torch.zeros(BLOCK))
+    assert utterance.due == Due(frames=16, urgent=False)
+    utterance.end()
+    assert utterance.due == Due(frames=16, urgent=True)
+    encode(checkpoint, [utterance])
+    assert utterance.due == Due(frames=8, urgent=True)
+
+
+def test_an_utterance_with_nothing_due_fails_before_any_moves_on(checkpoint: Checkpoint) -> None:
+    ready, waiting = Utterance(checkpoint), Utterance(checkpoint)
+    ready.push(noise(TOKEN, seed=1))
+    ready.end()
+    with pytest.raises(RuntimeError, match="nothing is due"):
+        encode(checkpoint, [ready, waiting])
+    assert ready.due == Due(frames=4, urgent=True)
+    assert len(encode(checkpoint, [ready])[0].ids) == 1
 
 
 def test_nothing_can_follow_the_end(checkpoint: Checkpoint) -> None:

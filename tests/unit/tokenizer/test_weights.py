@@ -10,8 +10,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from services.common.errors import WeightsError
+from services.tokenizer.streaming import Utterance, encode
 from services.tokenizer.weights import CONFIG, MODEL, PREFIX, PREPROCESSOR, load
-from tests.unit.tokenizer.checkpoint import random_state, write
+from services.tokenizer.whole import tokenise
+from tests.unit.tokenizer.checkpoint import noise, random_state, write
 
 
 @pytest.fixture
@@ -32,6 +34,25 @@ def test_half_precision_is_computed_in_single(tmp_path: Path, dtype: torch.dtype
         loaded = encoder.state_dict()[key]
         assert loaded.dtype is torch.float32
         torch.testing.assert_close(loaded, value.to(dtype).float(), atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_the_precision_is_that_of_the_encoder_alone(directory: Path, dtype: torch.dtype) -> None:
+    checkpoint = load(directory, dtype=dtype)
+    for key, value in checkpoint.encoder.state_dict().items():
+        assert value.dtype is (torch.float32 if key == "codebook.weight" else dtype), key
+    assert checkpoint.log_mel.window.dtype is torch.float32
+    sound = noise(40_000, seed=2)
+    (exact,) = tokenise(load(directory), [sound])
+    utterance = Utterance(checkpoint)
+    utterance.push(sound)
+    utterance.end()
+    rounded: list[int] = []
+    while utterance.due is not None:
+        rounded += encode(checkpoint, [utterance])[0].ids
+    assert rounded == tokenise(checkpoint, [sound])[0]
+    equal = sum(one == other for one, other in zip(rounded, exact, strict=True))
+    assert equal / len(exact) > 0.8
 
 
 def test_what_encoding_does_not_need_is_skipped(directory: Path) -> None:

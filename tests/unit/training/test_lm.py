@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from services.lm import weights
 from services.lm.prompt import ChatTemplate
 from training.domain.callers import Said
 from training.domain.facts import DEFAULT
 from training.domain.numbers import random_number
 from training.domain.replies import all_fixed
 from training.domain.requests import INTENTS, make_request
-from training.lm import bpe
+from training.lm import bpe, transformers_model
 from training.lm.data import Calls, Codes, LossWeights, Mix, Row, Writer, batches, collate
 from training.lm.earlier import start_from
 from training.lm.export import export, interleaved_rows, load_template
@@ -71,7 +70,7 @@ def test_exported_model_is_the_trained_one(model: LanguageModel, folder: Path) -
         for parameter in model.parameters():
             parameter.copy_(parameter.half().float())
     export(model, folder)
-    served = weights.load(folder).model
+    served = transformers_model.load(folder)
     prefix, rows = torch.randint(0, 300, (7,)), torch.randint(0, 300, (2, 9))
     positions = torch.arange(7, 16).repeat(2, 1)
     positions[1, 4:] += 50
@@ -179,8 +178,8 @@ def test_a_new_vocabulary_goes_on_with_earlier_weights(model: LanguageModel, fol
         [*template.speech([3, 5]), template.vocabulary.assistant],
     ]
     with torch.no_grad():
-        before = weights.load(folder).model(torch.tensor([ids[0]])).logits[0]
-        after = weights.load(tmp_path).model(torch.tensor([ids[1]])).logits[0]
+        before = transformers_model.load(folder)(torch.tensor([ids[0]])).logits[0]
+        after = transformers_model.load(tmp_path)(torch.tensor([ids[1]])).logits[0]
     codes = [earlier.speech(range(CODES)), template.speech(range(CODES))]
     torch.testing.assert_close(before[:, codes[0]], after[:, codes[1]], atol=1e-4, rtol=1e-4)
 
