@@ -17,13 +17,12 @@ from services.decoder import weights
 from services.decoder.config import InferenceConfig
 from services.decoder.mel import log_mel
 from services.decoder.noise import PositionalNoise
-from services.decoder.utterance import Utterance
 from services.decoder.vocoder.stream import VocoderStream
-from services.decoder.voices import default_voice
 from services.decoder.weights import Checkpoint
 from training.augment import g711
 from training.decoder.data import Recording, recordings, test_shards
 from training.decoder.export import FOLDER
+from training.decoder.voice import speak
 from training.judge import transcribe, word_error_rate
 from training.paths import CACHE, REPLY_RATE, SPEECH_RATE
 
@@ -54,14 +53,7 @@ def _sampled(checkpoint: Checkpoint, item: Recording, seed: int, inference: Infe
 
 
 def _streamed(checkpoint: Checkpoint, seed: int, item: Recording) -> Waveform:
-    """The utterance as the service gives it out."""
-    utterance = Utterance(checkpoint, seed, default_voice(checkpoint.flow.mel_bins))
-    utterance.push(item.codes.tolist())
-    utterance.finish()
-    blocks = []
-    while (pcm := utterance.next_pcm()) is not None:
-        blocks.append(pcm.data)
-    return np.frombuffer(b"".join(blocks), "<i2").astype(np.float32) / 32768.0
+    return speak(checkpoint, item.codes.tolist(), seed)
 
 
 def _recorded(_: int, item: Recording) -> Waveform:

@@ -11,23 +11,25 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from services.decoder import weights as decoder_weights
 from services.lm.prompt import ChatTemplate
 from services.tokenizer import weights as tokenizer_weights
 from training import corpus, voices
+from training.decoder.export import FOLDER as DECODER
+from training.decoder.voice import speak
 from training.domain.callers import request_of
 from training.domain.facts import DEFAULT, Facts, random_facts
 from training.domain.numbers import LONGEST, SHORTEST
 from training.domain.replies import DAYS, GREETING, Receptionist
-from training.judge import normalise, word_error_rate
+from training.judge import normalise, transcribe, word_error_rate
 from training.lm import transformers_model
 from training.lm.data import Codes, prefix_ids
 from training.lm.train import LM, load_speech
-from training.paths import SPEECH_RATE
+from training.paths import REPLY_RATE, SPEECH_RATE
 from training.questions import by_hand, make_question
 from training.splits import assert_disjoint
 from training.tokenizer.encode import Utterance, encode_waves
 from training.tokenizer.export import TOKENIZER
-from training.tokenizer.recogniser import read_codes
 from training.unseen import UNSEEN
 
 _BATCH = 32
@@ -231,17 +233,27 @@ def recall(speaker: Speaker, callers: Sequence[Utterance], greeting: Codes, coun
     return scores
 
 
-def agreement(speaker: Speaker, callers: Sequence[Utterance], count: int) -> tuple[float, Score]:
-    """Speech against text of the model's own answers, heard by the recogniser: word errors, digits equal."""
+def agreement(speaker: Speaker, callers: Sequence[Utterance], count: int) -> tuple[float, Score, Score]:
+    """Text of the model's own answers against what the judge hears when the decoder has spoken them.
+
+    Returns the word error rate, answers all of whose words agree, and numbers all of whose digits do.
+    """
     half = [u for u in callers if u.clip.intent == "number"][: count // 2]
     rest = [u for u in callers if u.clip.intent not in ("number", "yes", "no", "recall", "repeat")][: count - len(half)]
     answers = speaker.answer([[*speaker.opening, *speaker.ask(u.views[0].tolist())] for u in (*half, *rest)])
     texts = [speaker.text(ids) for ids in answers]
-    heard = read_codes([speaker.template.codes(ids) for ids in answers])
-    digits = Score()
-    for text, sound in zip(texts[: len(half)], heard, strict=False):
-        digits.add(_digits(text) == _digits(sound), f"{text!r} sounds like {sound!r}")
-    return word_error_rate(texts, heard), digits
+    decoder = decoder_weights.load(DECODER)
+    heard = []
+    for seed, ids in enumerate(answers):
+        codes = speaker.template.codes(ids)
+        heard.append(transcribe(speak(decoder, codes, seed), REPLY_RATE) if codes else "")
+    words, digits = Score(), Score()
+    for place, (text, sound) in enumerate(zip(texts, heard, strict=True)):
+        line = f"{text!r} sounds like {sound!r}"
+        words.add(normalise(text) == normalise(sound), line)
+        if place < len(half):
+            digits.add(_digits(text) == _digits(sound), line)
+    return word_error_rate(texts, heard), words, digits
 
 
 def evaluate(folder: Path = LM, limit: int = 1500, failures: int = 8) -> None:
@@ -271,8 +283,8 @@ def evaluate(folder: Path = LM, limit: int = 1500, failures: int = 8) -> None:
     print("\nrecall over three turns, own answers as history")
     for group, score in recall(speaker, callers, replies[GREETING, ""], 120, 3).items():
         print(f"  {group:24} {score}")
-    errors, digits = agreement(speaker, callers, 120)
-    print(f"\nspeech against own text, 120 answers, tokenizer's recogniser: WER {errors:.1%}; digits equal {digits}")
+    errors, words, digits = agreement(speaker, callers, 120)
+    print(f"\nspoken words against own text, 120 answers, judge: WER {errors:.1%}; all words {words}; digits {digits}")
     _show(digits, failures)
 
 
