@@ -199,9 +199,10 @@ class Calls:
         """A persona, and the ids that its calls begin with."""
         rng = self._rng
         kind = rng.choices(list(_PERSONAS), list(_PERSONAS.values()))[0]
-        facts = {"default": lambda: DEFAULT, "pool": lambda: self._pool.facts(rng)}.get(
-            kind, lambda: random_facts("train", rng)
-        )()
+        if kind == "default":
+            facts = DEFAULT
+        else:
+            facts = self._pool.facts(rng) if kind == "pool" else random_facts("train", rng)
         prompt = facts.said_otherwise(rng) if rng.random() < _OTHER_WORDING else facts.prompt()
         return facts, prefix_ids(self.template, prompt)
 
