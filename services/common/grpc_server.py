@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 MAX_MESSAGE_BYTES = 8 * 1024 * 1024
 # Up to here a message is read in order to be refused in words; gRPC itself drops a larger one, as RESOURCE_EXHAUSTED.
 _MAX_READ_BYTES = 8 * MAX_MESSAGE_BYTES
+_LAST_CALLS_S = 1.0  # for calls that hold no slot, such as Info, and for the last words of streams
 
 # A taken port is told as an error; gRPC's own line about it on stderr says it a second time. Read when gRPC starts.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
@@ -36,6 +37,8 @@ class Slots:
         self.active = 0
         self.draining = False
         self._what = what
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     @contextlib.contextmanager
     def take(self) -> Iterator[None]:
@@ -50,10 +53,17 @@ class Slots:
         if self.active >= self.capacity:
             raise AtCapacityError(f"all {self.capacity} {self._what} are taken; try again later")
         self.active += 1
+        self._idle.clear()
         try:
             yield
         finally:
             self.active -= 1
+            if not self.active:
+                self._idle.set()
+
+    async def wait_idle(self) -> None:
+        """Returns once no slot is taken."""
+        await self._idle.wait()
 
 
 Check = Callable[[], Awaitable[None]]
@@ -200,7 +210,11 @@ class Server:
         """Takes no new streams, lets the live ones finish for `grace_s` seconds, then stops."""
         self._slots.draining = True
         await self._health.enter_graceful_shutdown()
-        await self._server.stop(grace_s)
+        # A call that comes in while gRPC itself stops is CANCELLED, which no client can tell from its own doing. So the
+        # servicer refuses new streams with UNAVAILABLE for as long as old ones live, and gRPC stops after them.
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._slots.wait_idle(), grace_s)
+        await self._server.stop(min(grace_s, _LAST_CALLS_S))
 
 
 async def serve_until_signal(server: Server, name: str, grace_s: float = 5.0) -> None:
