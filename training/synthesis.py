@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from training import corpus, voices
+from training import corpus, corpus_zh, voices
 from training.domain.numbers import as_said, random_number
 from training.paths import CACHE, SPEECH_RATE
 from training.shards import Clip, is_written, write_shard
@@ -18,6 +18,7 @@ Waveform = npt.NDArray[np.float32]
 
 SPEECH = CACHE / "speech"
 CLIPS_A_SHARD = 500
+MANDARIN_CLIPS_A_SHARD = 100  # Kokoro takes five minutes for so many
 _LONGEST = 10.0  # seconds; longer ones slow a batch down more than they teach
 
 
@@ -66,13 +67,14 @@ def make_shards(
     rate: int = SPEECH_RATE,
     clips_a_shard: int = CLIPS_A_SHARD,
     folder: Path = SPEECH,
+    first: int = 0,
 ) -> None:
-    """Writes the shards `0..count-1` that are not there yet; each depends on its number and the seed alone.
+    """Writes the shards `first..count-1` that are not there yet; each depends on its number and the seed alone.
 
     `make` gets the shard's randomness and the clip's place among all clips; it is asked again for a clip that is too
     long or too short.
     """
-    for number in tqdm(range(count), desc=f"speech: {name}", unit="shard"):
+    for number in tqdm(range(first, count), desc=f"speech: {name}", unit="shard"):
         if is_written(folder, name, number):
             continue
         rng = Random(f"{seed} {name} {number}")
@@ -87,3 +89,26 @@ def make_shards(
 def make_wide(count: int, split: Split, seed: int) -> None:
     """Shards `wide-<split>` of general English, digits and scrambled words in many voices."""
     make_shards(f"wide-{split}", count, lambda rng, _: _wide_clip(rng, split), seed)
+
+
+def _mandarin_clip(rng: Random, split: Split) -> tuple[Clip, Waveform]:
+    speaker = voices.random_mandarin_speaker(rng, split)
+    while True:
+        if rng.random() < 0.22:
+            text = corpus_zh.digits(rng, rng.choice([2, 3, 4, 4, 4, 5, 6, 8]))
+        else:
+            text = corpus_zh.wide_text(rng)
+        if split_of(text) == split:
+            return Clip(text, speaker.name), voices.say(text + rng.choice(".?"), speaker, SPEECH_RATE)
+
+
+def make_mandarin(count: int, split: Split, seed: int, first: int = 0) -> None:
+    """Shards `mandarin-<split>` of general Mandarin and digits in Kokoro's voices."""
+    make_shards(
+        f"mandarin-{split}",
+        count,
+        lambda rng, _: _mandarin_clip(rng, split),
+        seed,
+        clips_a_shard=MANDARIN_CLIPS_A_SHARD,
+        first=first,
+    )

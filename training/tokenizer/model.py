@@ -1,4 +1,4 @@
-"""What stands around the encoder in training: the codebook's averages, two more encoder layers, Whisper's decoder.
+"""What stands around the encoder in training: the codebook's averages, three more encoder layers, Whisper's decoder.
 
 The encoder itself is the one that serves (services.tokenizer.model). Everything here is dropped after training.
 """
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from services.tokenizer.config import EncoderConfig
 from services.tokenizer.model import Codebook, EncoderLayer, WhisperVQEncoder
+from training.languages import Language
 from training.tokenizer import whisper
 
 CONFIG = EncoderConfig(
@@ -16,13 +17,16 @@ CONFIG = EncoderConfig(
     d_model=whisper.WIDTH,
     heads=whisper.HEADS,
     ffn_dim=whisper.FFN,
-    layers=2,
+    layers=3,
     block_frames=32,
     pooling=4,
-    codes=1024,
+    codes=2048,  # two languages
     max_frames=1500,
 )
-START, NO_TIMESTAMPS, END = 50257, 50362, 50256  # Whisper's special tokens, English-only models
+# Whisper's special tokens, multilingual models
+END, START, TRANSCRIBE, NO_TIMESTAMPS = 50257, 50258, 50359, 50363
+LANGUAGES: dict[Language, int] = {"en": 50259, "zh": 50260}
+MARKS = 4  # what stands before the text: start, language, task, no time stamps
 
 
 class CodebookTrainer:
@@ -31,7 +35,7 @@ class CodebookTrainer:
     VQ-VAE (arXiv:1711.00937, appendix A.1). State is kept beside the codebook: it is of no use to encode.
     """
 
-    def __init__(self, codebook: Codebook, decay: float = 0.98, dead: float = 0.08) -> None:
+    def __init__(self, codebook: Codebook, decay: float = 0.99, dead: float = 0.08) -> None:
         self.codebook = codebook
         self.decay = decay
         self.dead = dead
@@ -99,7 +103,7 @@ class DecoderLayer(nn.Module):
 
 
 class Recogniser(nn.Module):
-    """Codebook vectors at 12.5 Hz -> text: the rest of Whisper's encoder (two layers), and its decoder.
+    """Codebook vectors at 12.5 Hz -> text: the rest of Whisper's encoder (three layers), and its decoder.
 
     `vocabulary` holds the Whisper token ids that can come out; texts are rows of indices into it.
     """
@@ -158,12 +162,16 @@ class Recogniser(nn.Module):
         return F.linear(self.decoder_norm(x), self.words.weight)
 
     @torch.no_grad()
-    def transcribe(self, vectors: Tensor, lengths: Tensor, longest: int = 30) -> list[list[int]]:
-        """Greedy texts as Whisper ids."""
+    def transcribe(self, vectors: Tensor, lengths: Tensor, longest: int = 48) -> list[list[int]]:
+        """Greedy texts as Whisper ids, each in the language that the speech sounds like."""
         ids = {int(token): i for i, token in enumerate(self.vocabulary)}
         end = ids[END]
         speech = self.listen(vectors, lengths)
-        text = torch.tensor([[ids[START], ids[NO_TIMESTAMPS]]] * len(vectors))
+        text = torch.tensor([[ids[START]]] * len(vectors))
+        languages = torch.tensor([ids[token] for token in LANGUAGES.values()])
+        spoken = languages[self.spell(text, speech, lengths)[:, 0, languages].argmax(-1)]
+        marks = torch.tensor([[ids[TRANSCRIBE], ids[NO_TIMESTAMPS]]] * len(vectors))
+        text = torch.cat([text, spoken[:, None], marks], 1)
         done = torch.zeros(len(vectors), dtype=torch.bool)
         for _ in range(longest):
             following = self.spell(text, speech, lengths)[:, -1].argmax(-1)
@@ -172,7 +180,7 @@ class Recogniser(nn.Module):
             done |= following == end
             if done.all():
                 break
-        return [[int(self.vocabulary[i]) for i in row if i != end] for row in text[:, 2:].tolist()]
+        return [[int(self.vocabulary[i]) for i in row if i != end] for row in text[:, MARKS:].tolist()]
 
 
 class Teacher(nn.Module):

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from training.paths import CACHE
 from training.progress import save_checkpoint
-from training.tokenizer import data
+from training.tokenizer import whisper
 from training.tokenizer.model import Recogniser, TokenizerTrainer
 
 CHECKPOINT = CACHE / "tokenizer" / "recogniser.pt"
@@ -43,5 +43,5 @@ def read_codes(codes: Sequence[Sequence[int]], path: Path = CHECKPOINT) -> list[
         for row, i in enumerate(chosen):
             vectors[row, : len(codes[i])] = codebook[torch.tensor(list(codes[i]))]
         for i, ids in zip(chosen, recogniser.transcribe(vectors, lengths), strict=True):
-            out[i] = data.text_tokenizer().decode(ids).strip()
+            out[i] = whisper.text_tokenizer().decode(ids).strip()
     return out

