@@ -1,6 +1,7 @@
 """Wordings with alternatives: "[what|which] are your [opening|] hours" stands for four sentences.
 
 Brackets nest. An empty alternative leaves the words out. `{slot}` is left for the caller of this module to fill.
+Chinese is written without blanks, also beside words of another script.
 """
 
 import functools
@@ -9,6 +10,12 @@ from collections.abc import Iterator
 from itertools import product
 from math import prod
 from random import Random
+
+Patterns = dict[str, list[str]]  # by intent
+
+# Han characters, and the punctuation that is written with them.
+_CHINESE = r"[\u3001-\u303f\u4e00-\u9fff\uff01-\uff5e]"
+_BESIDE_CHINESE = re.compile(rf"(?<={_CHINESE}) | (?={_CHINESE})")
 
 
 def _split(pattern: str) -> list[str | list[str]]:
@@ -41,16 +48,18 @@ def _split(pattern: str) -> list[str | list[str]]:
     return [*pieces, literal]
 
 
-def _tidy(text: str) -> str:
-    return " ".join(text.split())
+def tidy(text: str) -> str:
+    """One blank between words, none at the ends and none beside Chinese."""
+    return _BESIDE_CHINESE.sub("", " ".join(text.split()))
 
 
 def expand(pattern: str, rng: Random) -> str:
     """One of the pattern's sentences. Raises ValueError for unmatched brackets."""
     parts = [piece if isinstance(piece, str) else expand(rng.choice(piece), rng) for piece in _split(pattern)]
-    return _tidy("".join(parts))
+    return tidy("".join(parts))
 
 
+@functools.cache
 def count(pattern: str) -> int:
     """How many sentences the pattern stands for, those that are equal counted apart. Raises like `expand`."""
     return prod(sum(count(option) for option in piece) for piece in _split(pattern) if not isinstance(piece, str))
@@ -58,7 +67,12 @@ def count(pattern: str) -> int:
 
 def makes(pattern: str, sentence: str) -> bool:
     """Whether a sentence, slots still open, is one of the pattern's; white space does not count."""
-    return re.fullmatch(_expression(pattern), "".join(sentence.split())) is not None
+    return _compiled(pattern).fullmatch("".join(sentence.split())) is not None
+
+
+@functools.cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(_expression(pattern))
 
 
 @functools.cache
@@ -79,4 +93,4 @@ def every(pattern: str) -> Iterator[str]:
         for piece in _split(pattern)
     ]
     for choice in product(*options):
-        yield _tidy("".join(choice))
+        yield tidy("".join(choice))

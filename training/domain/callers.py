@@ -110,8 +110,7 @@ def make_numbered(split: Split, rng: Random, number: str) -> tuple[str, Request]
 
 
 def _clip(text: str, speaker: voices.Speaker, request: Request) -> Clip:
-    slots = {"number": request.number, "day": request.day, "time": request.time}
-    return Clip(text, speaker.name, request.intent, {name: value for name, value in slots.items() if value})
+    return Clip(text, speaker.name, request.intent, request.slots)
 
 
 def pace_of(clip: Clip) -> Pace:
@@ -120,7 +119,7 @@ def pace_of(clip: Clip) -> Pace:
 
 
 def request_of(clip: Clip) -> Request:
-    return Request(clip.intent, **clip.slots)
+    return Request.of(clip.intent, clip.slots)
 
 
 def _reading(rng: Random, split: Split) -> tuple[Clip, Waveform]:

@@ -3,11 +3,13 @@
 Facts are a persona's (facts.py); by default those of personas/default.yaml, and a test compares them.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from training.domain.facts import DEFAULT, Facts
 
+Language = Literal["en", "zh"]
 Pace = Literal["", "slow", "fast"]  # how an answer is spoken
 
 SYSTEM = (
@@ -125,12 +127,26 @@ def hours_on(day: str, facts: Facts = DEFAULT) -> str:
 
 @dataclass(frozen=True)
 class Request:
-    """What a caller wants. Slots: number ("four seven one nine"), day ("Monday"), time ("ten thirty")."""
+    """What a caller wants. Slots in English: number ("four seven one nine"), day ("Monday"), time ("ten thirty")."""
 
     intent: str
     number: str = ""
     day: str = ""
     time: str = ""
+    language: Language = "en"  # that the caller speaks
+
+    @classmethod
+    def of(cls, intent: str, slots: Mapping[str, str]) -> "Request":
+        """From slots as `slots` gives them."""
+        language: Language = "zh" if slots.get("language") == "zh" else "en"
+        return cls(intent, slots.get("number", ""), slots.get("day", ""), slots.get("time", ""), language)
+
+    @property
+    def slots(self) -> dict[str, str]:
+        """What is filled, English being understood."""
+        slots = {"number": self.number, "day": self.day, "time": self.time}
+        language = {} if self.language == "en" else {"language": self.language}
+        return {name: value for name, value in slots.items() if value} | language
 
 
 @dataclass

@@ -61,7 +61,7 @@ def make_request(intent: str, split: Split, rng: Random, number: str | None = No
             text = f"{text} {rng.choice(_AFTER)}"
         if rng.random() < 0.07:
             text = hesitate(text, rng)
-    return text, Request(intent, **slots)
+    return text, Request.of(intent, slots)
 
 
 def bare_number(split: Split, rng: Random, number: str | None = None) -> tuple[str, Request]:

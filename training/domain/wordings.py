@@ -1,16 +1,9 @@
 # ruff: noqa: E501 - a pattern is read as one line
-"""How callers say it: patterns by intent. `{day}`, `{time}`, `{number}` are slots; brackets hold alternatives.
-
-A wording is one sentence of a pattern, slots left open. Which split it is in depends on its words alone; wordings of
-one or two words ("yes", "opening hours") are common property and always for training.
-"""
-
-import functools
-from random import Random
+"""How callers say it: patterns by intent. `{day}`, `{time}`, `{number}` are slots; brackets hold alternatives."""
 
 from training.domain.paraphrases import PARAPHRASES
-from training.grammar import count, every, expand
-from training.splits import Split, split_of
+from training.domain.sampling import Wordings
+from training.grammar import Patterns
 
 _WANT = "[i want to|i would like to|i'd like to|i need to|can i|could i|may i]"
 _TELL = "[can you tell me|could you tell me|please tell me|tell me|do you know|i want to know|i would like to know|i need to know|may i ask]"
@@ -37,7 +30,7 @@ def _price(size: str) -> list[str]:
     ]
 
 
-_PLAIN: dict[str, list[str]] = {
+_PLAIN: Patterns = {
     "greet": [
         "[hello|hi|hey|good morning|good afternoon|good evening|good day]",
         "[hello|hi|hey] [there|again|mira|harbour parcel|to you|everyone]",
@@ -403,42 +396,4 @@ _PLAIN: dict[str, list[str]] = {
 
 PATTERNS = {intent: [*patterns, *PARAPHRASES.get(intent, [])] for intent, patterns in _PLAIN.items()}
 
-_ALWAYS_TRAINED_WORDS = 2
-
-
-def wording_split(wording: str) -> Split:
-    """Split of one wording, its slots still open."""
-    if len([word for word in wording.split() if not word.startswith("{")]) <= _ALWAYS_TRAINED_WORDS:
-        return "train"
-    return split_of(f"wording {wording}")
-
-
-_LISTED = 2_000  # patterns of more sentences are drawn from without listing them
-_TRIES = 400
-
-
-@functools.cache
-def wordings(intent: str, pattern: int, split: Split) -> tuple[str, ...]:
-    """All wordings of one pattern in one split."""
-    return tuple(text for text in dict.fromkeys(every(PATTERNS[intent][pattern])) if wording_split(text) == split)
-
-
-@functools.cache
-def _patterns_with(intent: str, split: Split) -> tuple[int, ...]:
-    patterns = enumerate(PATTERNS[intent])
-    return tuple(i for i, pattern in patterns if count(pattern) > _LISTED or wordings(intent, i, split))
-
-
-def random_wording(intent: str, split: Split, rng: Random) -> str:
-    """A wording of the intent; patterns are equally likely, however many sentences they stand for."""
-    choices = _patterns_with(intent, split)
-    if not choices:
-        raise ValueError(f"no wording of {intent!r} is in the {split} split")
-    number = rng.choice(choices)
-    pattern = PATTERNS[intent][number]
-    if count(pattern) <= _LISTED:
-        return rng.choice(wordings(intent, number, split))
-    for _ in range(_TRIES):
-        if wording_split(text := expand(pattern, rng)) == split:
-            return text
-    raise ValueError(f"no wording of {pattern!r} was found in the {split} split")
+random_wording = Wordings(PATTERNS).random
