@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from baresip import AudioInfo, AudioNotActive, AudioRestarted
 
-from services.agent.legs.sip import SipSettings, _uri, free_port
+from services.agent.legs.sip import SipSettings, free_port
 from services.agent.legs.sip_media import SipMedia
 
 
