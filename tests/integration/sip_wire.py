@@ -60,11 +60,13 @@ class Datagrams(asyncio.DatagramProtocol):
 class Caller:
     """One dialog with a user agent on loopback. Make it with `caller`."""
 
-    def __init__(self, target_port: int, sip: tuple[asyncio.DatagramTransport, Datagrams], rtp: socket.socket) -> None:
-        self._target = ("127.0.0.1", target_port)
+    def __init__(
+        self, target: tuple[str, int], sip: tuple[asyncio.DatagramTransport, Datagrams], rtp: socket.socket
+    ) -> None:
+        self._target = target
         self._transport, self._datagrams = sip
         self._rtp = rtp
-        self.port = int(self._transport.get_extra_info("sockname")[1])
+        self.host, self.port = self._transport.get_extra_info("sockname")
         self.call_id = secrets.token_hex(8)
         self.tag = secrets.token_hex(4)
         self.to_tag = ""
@@ -81,7 +83,7 @@ class Caller:
         """INVITE, or re-INVITE once answered, with G.711 and a direction."""
         rtp_port = self._rtp.getsockname()[1]
         sdp = (
-            f"v=0\r\no=- {self._cseq} {self._cseq} IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n"
+            f"v=0\r\no=- {self._cseq} {self._cseq} IN IP4 {self.host}\r\ns=-\r\nc=IN IP4 {self.host}\r\nt=0 0\r\n"
             f"m=audio {rtp_port} RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\na={direction}\r\na=ptime:20\r\n"
         )
         self.request("INVITE", sdp)
@@ -93,15 +95,16 @@ class Caller:
         if method != "CANCEL":
             self._branch = f"z9hG4bK{secrets.token_hex(6)}"
         to_tag = f";tag={self.to_tag}" if self.to_tag and method != "CANCEL" else ""
+        target = f"{self._target[0]}:{self._target[1]}"
         lines = [
-            f"{method} sip:anyone@127.0.0.1:{self._target[1]} SIP/2.0",
-            f"Via: SIP/2.0/UDP 127.0.0.1:{self.port};branch={self._branch};rport",
+            f"{method} sip:anyone@{target} SIP/2.0",
+            f"Via: SIP/2.0/UDP {self.host}:{self.port};branch={self._branch};rport",
             "Max-Forwards: 70",
-            f"From: <sip:wire@127.0.0.1:{self.port}>;tag={self.tag}",
-            f"To: <sip:anyone@127.0.0.1:{self._target[1]}>{to_tag}",
+            f"From: <sip:wire@{self.host}:{self.port}>;tag={self.tag}",
+            f"To: <sip:anyone@{target}>{to_tag}",
             f"Call-ID: {self.call_id}",
             f"CSeq: {self._cseq} {method}",
-            f"Contact: <sip:wire@127.0.0.1:{self.port}>",
+            f"Contact: <sip:wire@{self.host}:{self.port}>",
             *(["Content-Type: application/sdp"] if sdp else []),
             f"Content-Length: {len(sdp)}",
         ]
@@ -178,19 +181,20 @@ class Caller:
             self.to_tag = response.header("To").rpartition(";tag=")[2]
         for line in response.text.split("\r\n"):
             if line.startswith("m=audio"):
-                self._remote_rtp = ("127.0.0.1", int(line.split()[1]))
+                self._remote_rtp = (self._target[0], int(line.split()[1]))
 
 
 @contextlib.asynccontextmanager
-async def caller(target_port: int) -> AsyncIterator[Caller]:
-    """A caller with sockets of its own."""
+async def caller(target_port: int, target_host: str = "127.0.0.1", host: str = "") -> AsyncIterator[Caller]:
+    """A caller with sockets of its own, on `host` or where the target is."""
     loop = asyncio.get_running_loop()
-    transport, datagrams = await loop.create_datagram_endpoint(Datagrams, local_addr=("127.0.0.1", 0))
+    host = host or target_host
+    transport, datagrams = await loop.create_datagram_endpoint(Datagrams, local_addr=(host, 0))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as rtp:
-        rtp.bind(("127.0.0.1", 0))
+        rtp.bind((host, 0))
         rtp.setblocking(False)
         try:
-            yield Caller(target_port, (transport, datagrams), rtp)
+            yield Caller((target_host, target_port), (transport, datagrams), rtp)
         finally:
             transport.close()
 

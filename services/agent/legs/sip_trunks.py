@@ -13,9 +13,11 @@ from baresip import BaresipError, Event, RegistrationError, StackEvent, UserAgen
 from services.agent.legs.sip_settings import Trunk
 
 log = logging.getLogger(__name__)
+logging.getLogger("baresip.ua").setLevel(logging.CRITICAL)  # says the same once more
 
 ANSWER_S = 40.0  # a REGISTER without any response fails after 64 * T1 = 32 s
 UNREGISTER_S = 2.0
+FRESH = 0.85  # of its time, a registration is surely not being renewed: the stack begins at 0.9
 FIRST_DELAY_S, REFUSED_DELAY_S, LONGEST_DELAY_S = 2.0, 60.0, 300.0
 
 
@@ -63,6 +65,7 @@ class TrunkLine:
         self.agent = agent
         self.status = TrunkStatus(trunk.name, Registration.OFF, since=time.time())
         self._failed = asyncio.Event()
+        self._confirmed = 0.0  # monotonic time of the registrar's latest 200
         self._failure: tuple[int | None, str] = (None, "")
         self._task: asyncio.Task[None] | None = None
 
@@ -73,13 +76,16 @@ class TrunkLine:
             self._task = asyncio.get_running_loop().create_task(self._keep(), name=f"trunk-{self.trunk.name}")
 
     async def close(self) -> None:
-        """Takes the registration back."""
+        """Takes the registration back, if there is one."""
         if self._task is None:
             return
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
-        with contextlib.suppress(BaresipError):
-            await self.agent.unregister(timeout=UNREGISTER_S)
+        # The stack corrupts its memory when it has to unregister while a REGISTER of its own is unanswered.
+        age = time.monotonic() - self._confirmed
+        if self.status.registration is Registration.REGISTERED and age < FRESH * self.trunk.expires_s:
+            with contextlib.suppress(BaresipError):
+                await self.agent.unregister(timeout=UNREGISTER_S)
 
     async def _keep(self) -> None:
         failures = 0
@@ -104,7 +110,9 @@ class TrunkLine:
             await asyncio.sleep(delay)
 
     def _on_event(self, event: StackEvent) -> None:
-        if event.event is Event.REGISTER_FAIL:
+        if event.event is Event.REGISTER_OK:
+            self._confirmed = time.monotonic()
+        elif event.event is Event.REGISTER_FAIL:
             status, _, _ = (event.text or "").partition(" ")
             self._failure = (int(status) if status.isdigit() else None, event.text or "no answer")
             self._failed.set()
