@@ -70,7 +70,7 @@ class Caller:
         self.call_id = secrets.token_hex(8)
         self.tag = secrets.token_hex(4)
         self.to_tag = ""
-        self._branch = ""
+        self._invite_branch = "z9hG4bKnone"
         self._cseq = 0
         self._sequence = itertools.count()
         self._remote_rtp: tuple[str, int] | None = None
@@ -92,13 +92,16 @@ class Caller:
         """A request of this dialog; ACK and CANCEL take the INVITE's number, CANCEL its branch too."""
         if method not in ("ACK", "CANCEL"):
             self._cseq += 1
-        if method != "CANCEL":
-            self._branch = f"z9hG4bK{secrets.token_hex(6)}"
+        branch = f"z9hG4bK{secrets.token_hex(6)}"
+        if method == "INVITE":
+            self._invite_branch = branch
+        elif method == "CANCEL":
+            branch = self._invite_branch
         to_tag = f";tag={self.to_tag}" if self.to_tag and method != "CANCEL" else ""
         target = f"{self._target[0]}:{self._target[1]}"
         lines = [
             f"{method} sip:anyone@{target} SIP/2.0",
-            f"Via: SIP/2.0/UDP {self.host}:{self.port};branch={self._branch};rport",
+            f"Via: SIP/2.0/UDP {self.host}:{self.port};branch={branch};rport",
             "Max-Forwards: 70",
             f"From: <sip:wire@{self.host}:{self.port}>;tag={self.tag}",
             f"To: <sip:anyone@{target}>{to_tag}",

@@ -14,7 +14,7 @@ import socket
 import tempfile
 from pathlib import Path
 
-from baresip import Account, BaresipError, Call, Config, Runtime, UserAgent
+from baresip import Account, BaresipError, Call, Config, Runtime, StackEvent, UserAgent
 
 from services.agent.legs.base import CallAcceptor, CallRefusedError, LegError
 from services.agent.legs.sip_leg import SipLeg
@@ -104,13 +104,20 @@ class SipEndpoint:
             raise LegError("the SIP endpoint is not running")
         line, uri = self._route(target)
         agent = line.agent if line else self._agent_for(uri)
+        early: list[StackEvent] = []
+        self._runtime.subscribe(early.append)
         try:
             call = await agent.dial(uri, video=False)
         except BaresipError as error:
             raise LegError(f"cannot call {target!r}: {error}") from error
+        finally:
+            self._runtime.unsubscribe(early.append)
         from_ = f"sip:{line.trunk.user}@{line.trunk.domain}" if line else self.uri
         leg = SipLeg(call, self._settings, from_=from_, to=uri)
         self._keep(leg)
+        # An answer within the same millisecond is dispatched before there is a call that would take note of it.
+        for event in early:
+            call._on_stack_event(event)
         return leg
 
     async def close(self) -> None:
