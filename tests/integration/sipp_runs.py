@@ -29,15 +29,15 @@ async def sipp(port: int, scenario: str, *arguments: str) -> None:
 
 
 @contextlib.asynccontextmanager
-async def sipp_callee(scenario: str, *arguments: str, must_succeed: bool = False) -> AsyncIterator[str]:
-    """SIPp as someone who is called, or registered at, once; gives its URI.
+async def sipp_callee(scenario: str, calls: int = 1, must_succeed: bool = False) -> AsyncIterator[str]:
+    """SIPp as someone who is called, or registered at, so many times; gives its URI.
 
     Raises:
         ScenarioFailedError: when `must_succeed`, and the scenario was not gone through by the end.
     """
     port = free_port("127.0.0.1")
     process = await asyncio.create_subprocess_exec(
-        "sipp", *_options(scenario), "-p", str(port), "-m", "1", *arguments,
+        "sipp", *_options(scenario), "-p", str(port), "-m", str(calls),
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
     try:
