@@ -23,9 +23,7 @@ def certificate(directory: Path, host: str = "127.0.0.1") -> Tls:
     ca = ca.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
     ours = _builder(name, ca_name, key.public_key())
-    ours = ours.add_extension(
-        x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(host))]), critical=False
-    )
+    ours = ours.add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(host))]), critical=False)
     files = {
         "ca.pem": ca.sign(ca_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM),
         "certificate.pem": ours.sign(ca_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM),

@@ -75,18 +75,22 @@ class Caller:
         self._sequence = itertools.count()
         self._remote_rtp: tuple[str, int] | None = None
         self.received: list[Message] = []
+        self.more_sdp = ""  # further media lines of our offers
+        self.more_headers: tuple[str, ...] = ()  # of our requests
 
     def send_raw(self, data: bytes) -> None:
         self._transport.sendto(data, self._target)
 
     def invite(self, direction: str = "sendrecv") -> None:
         """INVITE, or re-INVITE once answered, with G.711 and a direction."""
+        self.request("INVITE", self._sdp(direction))
+
+    def _sdp(self, direction: str) -> str:
         rtp_port = self._rtp.getsockname()[1]
-        sdp = (
+        return (
             f"v=0\r\no=- {self._cseq} {self._cseq} IN IP4 {self.host}\r\ns=-\r\nc=IN IP4 {self.host}\r\nt=0 0\r\n"
-            f"m=audio {rtp_port} RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\na={direction}\r\na=ptime:20\r\n"
+            f"m=audio {rtp_port} RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\na={direction}\r\na=ptime:20\r\n{self.more_sdp}"
         )
-        self.request("INVITE", sdp)
 
     def request(self, method: str, sdp: str = "") -> None:
         """A request of this dialog; ACK and CANCEL take the INVITE's number, CANCEL its branch too."""
@@ -108,19 +112,26 @@ class Caller:
             f"Call-ID: {self.call_id}",
             f"CSeq: {self._cseq} {method}",
             f"Contact: <sip:wire@{self.host}:{self.port}>",
+            *self.more_headers,
             *(["Content-Type: application/sdp"] if sdp else []),
             f"Content-Length: {len(sdp)}",
         ]
         self.send_raw(("\r\n".join(lines) + "\r\n\r\n" + sdp).encode())
 
-    def reply(self, request: Message, status: str) -> None:
+    def accept(self, offer: Message, direction: str) -> None:
+        """Answers a re-INVITE of the far end with a direction."""
+        self.reply(offer, "200 OK", self._sdp(direction))
+
+    def reply(self, request: Message, status: str, sdp: str = "") -> None:
         """Answers a request of the far end."""
         copied = [
             line
             for line in request.text.split("\r\n")
             if line.partition(":")[0].lower() in ("via", "from", "to", "call-id", "cseq")
         ]
-        self.send_raw("\r\n".join([f"SIP/2.0 {status}", *copied, "Content-Length: 0", "", ""]).encode())
+        contact = [f"Contact: <sip:wire@{self.host}:{self.port}>", "Content-Type: application/sdp"] if sdp else []
+        lines = [f"SIP/2.0 {status}", *copied, *contact, f"Content-Length: {len(sdp)}"]
+        self.send_raw(("\r\n".join(lines) + "\r\n\r\n" + sdp).encode())
 
     async def response(self, method: str, *statuses: int, timeout_s: float = 10.0) -> Message:
         """The next response to `method` with one of these statuses; others are kept in `received`."""
@@ -145,11 +156,15 @@ class Caller:
         self.request("ACK")
         return ok
 
-    def requests_so_far(self) -> list[str]:
-        """First lines of requests that the far end sent."""
+    def messages_so_far(self) -> list[Message]:
+        """All that the far end sent."""
         while not self._datagrams.queue.empty():
             self.received.append(Message(self._datagrams.queue.get_nowait().decode(errors="replace")))
-        return [message.first_line for message in self.received if not message.status]
+        return self.received
+
+    def requests_so_far(self) -> list[str]:
+        """First lines of requests that the far end sent."""
+        return [message.first_line for message in self.messages_so_far() if not message.status]
 
     def send_rtp(self, payload: bytes = SILENCE) -> None:
         """One packet of mu-law."""

@@ -1,4 +1,4 @@
-"""SIPp as caller and callee. A scenario is one of `sipp/*.xml`, or one of SIPp's own, and is checked message by message."""
+"""SIPp as caller and callee. A scenario is one of `sipp/*.xml` or SIPp's own, and is checked message by message."""
 
 import asyncio
 import contextlib

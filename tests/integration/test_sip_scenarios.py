@@ -63,7 +63,7 @@ async def test_a_transfer_that_fails_names_the_status_and_the_call_goes_on() -> 
     async with endpoint(bot) as agent:
         scenario = asyncio.create_task(sipp(agent.port, "refer_fails"))
         leg = await bot.talking()
-        with pytest.raises(LegError, match="^transfer failed: 486 Busy Here$"):
+        with pytest.raises(LegError, match=r"^transfer failed: 486 Busy Here$"):
             await leg.transfer(COLLEAGUE)
         assert not leg.ended.done()
         await scenario  # the caller hears us still, and hangs up

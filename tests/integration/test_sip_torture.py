@@ -11,7 +11,7 @@ import pytest
 from tests.integration.stack import ROOT
 from tests.integration.torture import AGENT, MESSAGES
 
-# What comes back. An INVITE of the RFC is turned down with 500: its SDP has `a=rtpmap:31 LPC`, which lacks the clock rate
+# What comes back. The RFC's INVITEs are turned down with 500: their SDP has `a=rtpmap:31 LPC`, without the clock rate
 # that RFC 4566 section 6 asks for. REGISTER and MESSAGE are not ours to serve: 501.
 ANSWERED = {
     200: "badaspec badbranch bext01 lwsdisp mcl01 novelsc semiuri transports unkscm zeromf",
@@ -30,7 +30,8 @@ async def test_every_torture_message_is_survived() -> None:
     namespace = ["unshare", "--net"] if os.geteuid() == 0 else ["unshare", "--user", "--map-root-user", "--net"]
     if shutil.which("unshare") is None or shutil.which("ip") is None:
         pytest.skip("needs unshare (util-linux) and ip (iproute2)")
-    script = f'ip link set lo up && ip address add {AGENT}/24 dev lo && exec "{sys.executable}" -m tests.integration.torture'
+    network = f"ip link set lo up && ip address add {AGENT}/24 dev lo"
+    script = f'{network} && exec "{sys.executable}" -m tests.integration.torture'
     process = await asyncio.create_subprocess_exec(
         *namespace, "sh", "-c", script, cwd=ROOT,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,

@@ -6,7 +6,6 @@ from collections.abc import Callable
 import pytest
 
 from services.agent.legs.base import LegError
-from services.agent.legs.sip import free_port
 from services.agent.legs.sip_settings import Trunk
 from services.agent.legs.sip_trunks import Registration
 from tests.integration.sip_bots import ToneBot, endpoint, until
@@ -26,13 +25,12 @@ def trunk(uri: str, password: str = PASSWORD, expires_s: int = 60) -> Trunk:
 
 async def test_a_registration_is_challenged_renewed_lost_and_recovered(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    async with sipp_callee("registrar", calls=2) as uri:
-        async with endpoint(ToneBot(), trunks=(trunk(uri),)) as agent:
-            for state in (Registration.REGISTERED, Registration.FAILED):
-                await until(lambda state=state: agent.trunks[0].registration is state)  # type: ignore[misc]
-            assert agent.trunks[0].status == "503 Service Unavailable"
-            await until(lambda: agent.trunks[0].registration is Registration.REGISTERED)
-            assert agent.trunks[0].status == ""
+    async with sipp_callee("registrar", calls=2) as uri, endpoint(ToneBot(), trunks=(trunk(uri),)) as agent:
+        for state in (Registration.REGISTERED, Registration.FAILED):
+            await until(lambda state=state: agent.trunks[0].registration is state)  # type: ignore[misc]
+        assert agent.trunks[0].status == "503 Service Unavailable"
+        await until(lambda: agent.trunks[0].registration is Registration.REGISTERED)
+        assert agent.trunks[0].status == ""
     assert [record.getMessage() for record in caplog.records if "sip_trunks" in record.name] == [
         "trunk registered", "trunk registration failed", "trunk registered",
     ]  # fmt: skip
@@ -46,13 +44,15 @@ async def test_a_wrong_password_is_visible_and_calls_are_still_taken() -> None:
 
 
 async def test_a_number_is_called_at_the_trunk_with_its_password() -> None:
-    async with sipp_callee("trunk", must_succeed=True) as uri:
-        async with endpoint(ToneBot(), trunks=(trunk(uri, expires_s=0),)) as agent:
-            assert agent.trunks[0].registration is Registration.OFF
-            leg = await agent.dial("+4930123")
-            assert leg.to == f"sip:+4930123@{uri.partition('@')[2]}"
-            await leg.answer()
-            await leg.hang_up("done")
+    async with (
+        sipp_callee("trunk", must_succeed=True) as uri,
+        endpoint(ToneBot(), trunks=(trunk(uri, expires_s=0),)) as agent,
+    ):
+        assert agent.trunks[0].registration is Registration.OFF
+        leg = await agent.dial("+4930123")
+        assert leg.to == f"sip:+4930123@{uri.partition('@')[2]}"
+        await leg.answer()
+        await leg.hang_up("done")
 
 
 async def test_a_number_without_a_trunk_is_a_clear_error() -> None:

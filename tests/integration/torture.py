@@ -1,8 +1,9 @@
 """The torture messages of RFC 4475 against one endpoint, run in a network namespace where 192.0.2.0/24 is at home.
 
 `rfc4475/*.dat` are the 49 messages byte for byte, as the archive in the RFC's appendix A holds them (`baddn.dat` ends
-there without its empty line). Two public decodings of that archive agree on every byte: github.com/josephfrazier/rfc4475
-(commit 509030b) and resip/stack/test of github.com/resiprocate/resiprocate. RFC text: IETF Trust, BCP 78.
+there without its empty line). Two public decodings of that archive agree on every byte: commit 509030b of
+github.com/josephfrazier/rfc4475, and resip/stack/test of github.com/resiprocate/resiprocate. RFC text: IETF Trust,
+BCP 78.
 
 Prints one JSON object: for each message the statuses that came back for it, how many calls it began, and whether a
 call of the ordinary kind is answered, heard and ended afterwards.
