@@ -38,11 +38,8 @@ def test_packets_are_kept_by_their_source(networks: str, source: str, kept: bool
 
 
 def test_other_sockets_are_left_alone() -> None:
-    with (
-        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as ours,
-        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as o,
-    ):
-        for sock in (ours, o):
+    with socket.socket(type=socket.SOCK_DGRAM) as ours, socket.socket(type=socket.SOCK_DGRAM) as other:
+        for sock in (ours, other):
             sock.bind(("127.0.0.1", 0))
             sock.settimeout(5)
         assert restrict([ours.getsockname()[1]], networks_named("192.0.2.0/24")) == 1
