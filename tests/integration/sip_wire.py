@@ -75,6 +75,7 @@ class Caller:
         self._sequence = itertools.count()
         self._remote_rtp: tuple[str, int] | None = None
         self.received: list[Message] = []
+        self.called = "anyone"  # user part of the URI that we call
         self.more_sdp = ""  # further media lines of our offers
         self.more_headers: tuple[str, ...] = ()  # of our requests
 
@@ -104,11 +105,11 @@ class Caller:
         to_tag = f";tag={self.to_tag}" if self.to_tag and method != "CANCEL" else ""
         target = f"{self._target[0]}:{self._target[1]}"
         lines = [
-            f"{method} sip:anyone@{target} SIP/2.0",
+            f"{method} sip:{self.called}@{target} SIP/2.0",
             f"Via: SIP/2.0/UDP {self.host}:{self.port};branch={branch};rport",
             "Max-Forwards: 70",
             f"From: <sip:wire@{self.host}:{self.port}>;tag={self.tag}",
-            f"To: <sip:anyone@{target}>{to_tag}",
+            f"To: <sip:{self.called}@{target}>{to_tag}",
             f"Call-ID: {self.call_id}",
             f"CSeq: {self._cseq} {method}",
             f"Contact: <sip:wire@{self.host}:{self.port}>",

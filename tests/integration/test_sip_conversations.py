@@ -46,8 +46,8 @@ def agent(
     personas = tmp_path_factory.mktemp("personas")
     tls = certificate(personas / "tls")
     port = free_port(HOST, TRANSPORTS)
-    line = ("--sip-listen", f"{HOST}:{port}", "--sip-transports", "udp,tls", "--sip-srtp", "optional")
-    line += ("--sip-tls-certificate", str(tls.certificate), "--sip-tls-key", str(tls.key))
+    line = ["--sip-listen", f"{HOST}:{port}", "--sip-transports", "udp,tls", "--sip-srtp", "optional"]
+    line += ["--sip-tls-certificate", str(tls.certificate), "--sip-tls-key", str(tls.key)]
     persona = yaml.safe_load((ROOT / "personas" / "default.yaml").read_text())
     (personas / "default.yaml").write_text(yaml.safe_dump({**persona, "temperature": 0.0}))
     with stack.agent(2, personas, True, *line) as running:

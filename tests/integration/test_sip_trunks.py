@@ -8,7 +8,8 @@ import pytest
 from services.agent.legs.base import LegError
 from services.agent.legs.sip_settings import Trunk
 from services.agent.legs.sip_trunks import Registration
-from tests.integration.sip_bots import ToneBot, endpoint, until
+from tests.integration.sip_bots import ToneBot, endpoint, hears_tone, until
+from tests.integration.sip_wire import caller
 from tests.integration.sipp_runs import sipp_callee
 
 PASSWORD = "correct horse"
@@ -53,6 +54,17 @@ async def test_a_number_is_called_at_the_trunk_with_its_password() -> None:
         assert leg.to == f"sip:+4930123@{uri.partition('@')[2]}"
         await leg.answer()
         await leg.hang_up("done")
+
+
+async def test_calls_to_the_trunks_name_and_to_any_number_are_taken() -> None:
+    bot = ToneBot()
+    async with endpoint(bot, trunks=(trunk("sip:x@127.0.0.1:9", expires_s=0),)) as agent:
+        for called in ("alice", "+4930123"):
+            async with caller(agent.port) as wire:
+                wire.called = called
+                await wire.answered()
+                await hears_tone(wire, 1000)
+    assert [leg.to.partition("@")[0] for leg in bot.legs] == ["sip:alice", "sip:+4930123"]
 
 
 async def test_a_number_without_a_trunk_is_a_clear_error() -> None:

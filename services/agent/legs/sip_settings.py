@@ -156,8 +156,7 @@ class SipSettings:
         _require_choice("headers of the called number", self.called_headers, PARTY_HEADERS)
         _require_choice("headers of the caller", self.caller_headers, PARTY_HEADERS)
         self._check_tls()
-        if len(self.networks) > MAX_NETWORKS:
-            raise ValueError(f"{len(self.networks)} source networks are more than {MAX_NETWORKS}")
+        self._check_networks()
         names = [trunk.name for trunk in self.trunks]
         if len(set(names)) < len(names):
             raise ValueError(f"two trunks have the same name: {', '.join(names)}")
@@ -170,6 +169,16 @@ class SipSettings:
         for trunk in self.trunks:
             if trunk.transport not in self.transports:
                 raise ValueError(f"trunk {trunk.name!r} wants {trunk.transport}, which is not among the SIP transports")
+
+    def _check_networks(self) -> None:
+        if len(self.networks) > MAX_NETWORKS:
+            raise ValueError(f"{len(self.networks)} source networks are more than {MAX_NETWORKS}")
+        for trunk in self.trunks:
+            address = _address(trunk.proxy or trunk.domain)
+            if self.networks and address and not any(address in network for network in self.networks):
+                raise ValueError(
+                    f"trunk {trunk.name!r} at {address} is in none of the source networks: no answer comes"
+                )
 
 
 def codecs_named(names: str) -> tuple[str, ...]:
@@ -203,6 +212,14 @@ def _require_choice(what: str, given: tuple[str, ...], allowed: tuple[str, ...])
     if unknown or not given or len(set(given)) < len(given):
         shown = ", ".join(given) or "none"
         raise ValueError(f"{what} must be some of {', '.join(allowed)}, each once (given: {shown})")
+
+
+def _address(authority: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """None for a name."""
+    try:
+        return ipaddress.ip_address(re.sub(r":\d+$", "", authority).strip("[]"))
+    except ValueError:
+        return None
 
 
 def _is_host_and_port(address: str) -> bool:

@@ -30,6 +30,10 @@ TRUNK: dict[str, Any] = {"name": "provider", "domain": "sip.example.com", "user"
         ({"called_headers": ("Subject",)}, "headers of the called number"),
         ({"trunks": (Trunk(**TRUNK), Trunk(**TRUNK))}, "same name"),
         ({"trunks": (Trunk(**TRUNK, transport="tcp"),)}, "wants tcp"),
+        (
+            {"trunks": (Trunk(**{**TRUNK, "domain": "192.0.2.1:5070"}),), "networks": networks_named("10.0.0.0/8")},
+            "in none of the source networks",
+        ),
     ],
 )
 def test_unusable_settings_are_refused(settings: dict[str, Any], message: str) -> None:
