@@ -29,20 +29,22 @@ async def sipp(port: int, scenario: str, *arguments: str) -> None:
 
 
 @contextlib.asynccontextmanager
-async def sipp_callee(scenario: str, calls: int = 1, must_succeed: bool = False) -> AsyncIterator[str]:
+async def sipp_callee(
+    scenario: str, calls: int = 1, must_succeed: bool = False, transport: str = "udp"
+) -> AsyncIterator[str]:
     """SIPp as someone who is called, or registered at, so many times; gives its URI.
 
     Raises:
         ScenarioFailedError: when `must_succeed`, and the scenario was not gone through by the end.
     """
-    port = free_port("127.0.0.1")
+    port = free_port("127.0.0.1", ("udp", "tcp"))
     process = await asyncio.create_subprocess_exec(
-        "sipp", *_options(scenario), "-p", str(port), "-m", str(calls),
+        "sipp", *_options(scenario), "-p", str(port), "-m", str(calls), "-t", f"{transport[0]}1",
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
     try:
         async with asyncio.timeout(10):
-            while not _udp_taken(port):
+            while not _taken(port, transport):
                 await asyncio.sleep(0.02)
         yield f"sip:callee@127.0.0.1:{port}"
         if must_succeed:
@@ -66,8 +68,8 @@ async def _succeed(process: asyncio.subprocess.Process) -> None:
         raise ScenarioFailedError(output.decode(errors="replace"))
 
 
-def _udp_taken(port: int) -> bool:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+def _taken(port: int, transport: str) -> bool:
+    with socket.socket(type=socket.SOCK_DGRAM if transport == "udp" else socket.SOCK_STREAM) as probe:
         try:
             probe.bind(("127.0.0.1", port))
         except OSError:

@@ -93,7 +93,7 @@ async def test_a_server_is_called_only_with_a_certificate_of_our_authorities(tmp
     context.load_cert_chain(theirs.certificate, theirs.key)
     async with (
         await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context) as server,
-        endpoint(ToneBot(), transports=("tls",), tls=ours, ring_timeout_s=5.0) as agent,
+        endpoint(ToneBot(), transports=("tls",), tls=ours, ring_timeout_s=2.0) as agent,
     ):
         leg = await agent.dial(f"sip:x@127.0.0.1:{server.sockets[0].getsockname()[1]};transport=tls")
         with pytest.raises(LegError):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from services.agent.legs.base import LegError
-from services.agent.legs.sip_settings import Trunk
+from services.agent.legs.sip_settings import Transport, Trunk
 from services.agent.legs.sip_trunks import Registration
 from tests.integration.sip_bots import ToneBot, endpoint, hears_tone, until
 from tests.integration.sip_wire import caller
@@ -20,8 +20,8 @@ def debian_sipp(require_debian: Callable[..., None]) -> None:
     require_debian("sip-tester")
 
 
-def trunk(uri: str, password: str = PASSWORD, expires_s: int = 60) -> Trunk:
-    return Trunk("provider", uri.partition("@")[2], "alice", password, expires_s=expires_s)
+def trunk(uri: str, password: str = PASSWORD, expires_s: int = 60, transport: Transport = "udp") -> Trunk:
+    return Trunk("provider", uri.partition("@")[2], "alice", password, expires_s=expires_s, transport=transport)
 
 
 async def test_a_registration_is_challenged_renewed_lost_and_recovered(caplog: pytest.LogCaptureFixture) -> None:
@@ -36,6 +36,14 @@ async def test_a_registration_is_challenged_renewed_lost_and_recovered(caplog: p
         "trunk registered", "trunk registration failed", "trunk registered",
     ]  # fmt: skip
     assert not any(PASSWORD in str(record.__dict__) for record in caplog.records)
+
+
+@pytest.mark.parametrize("transport", ["udp", "tcp"])
+async def test_a_registration_is_taken_back_at_the_end(transport: Transport) -> None:
+    async with sipp_callee("registrar_leave", must_succeed=True, transport=transport) as uri:
+        line = trunk(uri, transport=transport)
+        async with endpoint(ToneBot(), transports=("udp", "tcp"), trunks=(line,)) as agent:
+            await until(lambda: agent.trunks[0].registration is Registration.REGISTERED)
 
 
 async def test_a_wrong_password_is_visible_and_calls_are_still_taken() -> None:
