@@ -19,6 +19,7 @@ from services.agent.legs.base import INPUT_RATE
 from services.agent.legs.sip import SipEndpoint, SipSettings
 from services.agent.models import ModelError, ModelServices
 from services.agent.personas import PersonaError, load_personas
+from services.agent.phone_line import PhoneLineError, sip_settings
 from services.agent.settings import AgentSettings, split_address
 from services.agent.store import RENEW_S, Store, StoreError
 from services.agent.switchboard import StoredPersona, Switchboard
@@ -48,7 +49,7 @@ async def run(settings: AgentSettings) -> str:
     async with AsyncExitStack() as stack:
         try:
             port, failed = await start(settings, stack)
-        except (StoreError, ModelError, PersonaError, OSError) as error:
+        except (StoreError, ModelError, PersonaError, PhoneLineError, OSError) as error:
             raise StartError(" ".join(str(error).split())) from error
         print(f"agent: serving on port {port}", flush=True)
         stopped = asyncio.create_task(stop.wait())
@@ -65,6 +66,7 @@ async def start(settings: AgentSettings, stack: AsyncExitStack) -> "tuple[int, a
     Returns the port of the Calls service, and a future that resolves when a part fails for good.
     """
     personas = load_personas(settings.personas, settings.persona)
+    line = sip_settings(settings) if settings.sip_listen else None
     agent_id = settings.agent_id or f"{socket.gethostname()}-{os.getpid()}"
     store = Store(settings.redis_url, agent_id)
     stack.push_async_callback(store.close)
@@ -89,10 +91,9 @@ async def start(settings: AgentSettings, stack: AsyncExitStack) -> "tuple[int, a
     await http.start()
     stack.push_async_callback(http.stop)
     failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    if settings.sip_listen:
-        host, sip_port = split_address(settings.sip_listen)
-        _require_free(host, sip_port)
-        sip = SipEndpoint(_sip_settings(settings, host, sip_port), switchboard)
+    if line is not None:
+        _require_free(line)
+        sip = SipEndpoint(line, switchboard)
         await sip.start()
         stack.push_async_callback(sip.close)
         switchboard.dialler = sip
@@ -110,21 +111,18 @@ async def start(settings: AgentSettings, stack: AsyncExitStack) -> "tuple[int, a
     return port, failed
 
 
-def _require_free(host: str, port: int) -> None:
+def _require_free(line: SipSettings) -> None:
     """Says in one line what the SIP stack would say in three."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise StartError(f"cannot listen for SIP on {host}:{port} (udp): {error.strerror}") from error
-
-
-def _sip_settings(settings: AgentSettings, host: str, port: int) -> SipSettings:
-    try:
-        return SipSettings(host, port, rtp_ports=settings.rtp_range, max_call_s=settings.max_call_minutes * 60.0)
-    except ValueError as error:
-        raise StartError(str(error)) from error
+    family = socket.AF_INET6 if ":" in line.host else socket.AF_INET
+    for transport in line.transports:
+        port = line.port + (transport == "tls")
+        with socket.socket(family, socket.SOCK_DGRAM if transport == "udp" else socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, int(transport != "udp"))
+            try:
+                probe.bind((line.host, port))
+            except OSError as error:
+                reason = f"cannot listen for SIP on {line.host}:{port} ({transport}): {error.strerror}"
+                raise StartError(reason) from error
 
 
 async def _bury_lost(store: Store) -> None:

@@ -20,7 +20,7 @@ from pipecat.frames.frames import (
 )
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 
-from services.agent.legs.base import INPUT_RATE
+from services.agent.legs.base import INPUT_RATE, HoldFrame
 from services.agent.player import Media
 from services.agent.speech import Speech
 from services.agent.turns import EventKind, TurnEvent, TurnMachine, TurnSettings
@@ -152,6 +152,8 @@ class SpeechProcessor(FrameProcessor):  # type: ignore[misc]
         self._speech = speech
         self._output_rate = output_rate
         self._on_key = on_key
+        self._line_open = asyncio.Event()  # clear while one side holds the call
+        self._line_open.set()
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
         """Acts on turns; passes everything else on."""
@@ -170,6 +172,8 @@ class SpeechProcessor(FrameProcessor):  # type: ignore[misc]
                 self._speech.caller_ended(frame.speech_end, frame.decided)
         elif isinstance(frame, InputDTMFFrame):
             self._on_key(str(frame.button.value))
+        elif isinstance(frame, HoldFrame):
+            (self._line_open.clear if frame.held else self._line_open.set)()
         else:
             await self.push_frame(frame, direction)
             if isinstance(frame, StartFrame):
@@ -185,4 +189,5 @@ class SpeechProcessor(FrameProcessor):  # type: ignore[misc]
         await self.push_frame(OutputTransportMessageUrgentFrame(message=message))
 
     async def _send(self, packet: bytes) -> None:
+        await self._line_open.wait()  # the player stands still with it, and goes on where it stopped
         await self.push_frame(OutputAudioRawFrame(audio=packet, sample_rate=self._output_rate, num_channels=1))

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
@@ -26,7 +27,18 @@ class AgentSettings(ProcessSettings):
     lm: str = Field("127.0.0.1:50052", description="host:port of the voice LM service")
     decoder: str = Field("127.0.0.1:50053", description="host:port of the speech decoder service")
     redis_url: str = Field("redis://127.0.0.1:6379/0", description="where calls and conversations are kept")
-    sip_listen: str = Field("127.0.0.1:5060", description="host:port of the SIP user agent (UDP); empty for none")
+    sip_listen: str = Field("127.0.0.1:5060", description="host:port of the SIP user agent; TLS: port + 1; empty: none")
+    sip_transports: str = Field("udp", description="of udp, tcp, tls; the first one for calls to addresses without one")
+    sip_tls_certificate: Path | None = Field(None, description="PEM file: our certificate with its chain")
+    sip_tls_key: Path | None = Field(None, description="PEM file: its private key, if that is a file of its own")
+    sip_tls_ca: Path | None = Field(None, description="PEM file: authorities of servers we call; none: unchecked")
+    sip_srtp: Literal["off", "optional", "mandatory"] = Field("off", description="encrypted media, keys in the SDP")
+    sip_codecs: str = Field("opus,g722,pcmu,pcma", description="in order of preference")
+    sip_trunks: Path | None = Field(None, description="YAML file of providers to register at and to call through")
+    sip_networks: str = Field("", description="source networks whose SIP is read, such as 10.0.0.0/8; empty for all")
+    sip_called_headers: str = Field("P-Called-Party-ID,To", description="where the called number stands, best first")
+    sip_caller_headers: str = Field("From", description="where the caller stands, best first")
+    rtp_timeout: int = Field(30, ge=1, le=3600, description="seconds without media after which a call is given up")
     http_listen: str = Field("127.0.0.1:8080", description="host:port of the web page and its signalling")
     calls_listen: str = Field("127.0.0.1:50050", description="host:port of the Calls gRPC service; port 0: a free one")
     rtp_ports: str = Field("10000-10199", description="UDP ports for the media of phone calls, first-last")

@@ -1,4 +1,4 @@
-"""Debian's baresip 1.0 as a caller's phone: another SIP stack than ours, headless, G.711 unless told otherwise.
+"""Debian's baresip 1.0 as a caller's phone: another SIP stack than ours, headless, mu-law unless told otherwise.
 
 It is driven over its TCP control port (JSON in netstrings). Its microphone is a WAV file that `play` swaps in mid-call;
 what it hears is written to a WAV file packet by packet by its `sndfile` module.
@@ -9,6 +9,7 @@ import contextlib
 import itertools
 import json
 import socket
+import struct
 import wave
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import soxr
 
 Pcm = npt.NDArray[np.int16]
 
@@ -23,11 +25,15 @@ MODULES = Path("/usr/lib/baresip/modules")
 RATE = 8000  # hertz, of what is played and heard
 QUIET_S = 300  # silence on the microphone before and after each WAV; at its end baresip would hang up
 WAV_HEADER = 44  # bytes
+CODEC_FORMATS = {"PCMU": (8000, 1), "PCMA": (8000, 1), "G722": (16_000, 1), "opus": (48_000, 2)}  # rate, channels
 SPEECH_RMS = 100.0  # of 32768; a quiet digital line is all zeros
 
 CONFIG = """\
 module_path {modules}
 module g711.so
+module g722.so
+module opus.so
+module srtp.so
 module account.so
 module aufile.so
 module aubridge.so
@@ -41,10 +47,13 @@ rtp_ports {rtp}-{rtp_last}
 audio_source aufile,{directory}/quiet.wav
 audio_player aubridge,unheard
 audio_alert aubridge,unheard
-audio_srate 8000-8000
-audio_channels 1-1
+audio_srate 8000-48000
+audio_channels 1-2
+ausrc_srate {rate}
+ausrc_channels 1
 call_max_calls 4
 snd_path {directory}
+{more}
 """
 
 
@@ -98,8 +107,7 @@ class Phone:
     def heard(self) -> Pcm:
         """All that was heard in this call so far, at `RATE`. Packets that did not come are not in it."""
         for path in self._directory.glob("dump-*-dec.wav"):
-            raw = path.read_bytes()[WAV_HEADER:]
-            return np.frombuffer(raw[: len(raw) // 2 * 2], dtype=np.int16)
+            return _decoded(path.read_bytes())
         return np.zeros(0, np.int16)
 
     def events_of(self, kind: str) -> list[dict[str, Any]]:
@@ -176,15 +184,18 @@ class Phone:
 
 
 @contextlib.asynccontextmanager
-async def phone(directory: Path, name: str = "phone", codec: str = "PCMU", account: str = "") -> AsyncIterator[Phone]:
+async def phone(
+    directory: Path, name: str = "phone", codec: str = "PCMU", account: str = "", config_lines: tuple[str, ...] = ()
+) -> AsyncIterator[Phone]:
     """A running phone with its files in `directory`.
 
     Args:
-        codec: `PCMU` or `PCMA`.
+        codec: of `CODEC_FORMATS`; the only one that it offers.
         account: more account parameters, each with a leading semicolon.
+        config_lines: more lines of its configuration.
     """
     sip, control = _free_ports()
-    _furnish(directory, name, codec, account, sip, control)
+    _furnish(directory, name, codec, account, config_lines, sip, control)
     with (directory / "log.txt").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
             "baresip", "-f", str(directory), stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log
@@ -208,13 +219,18 @@ async def phone(directory: Path, name: str = "phone", codec: str = "PCMU", accou
                 await process.wait()
 
 
-def _furnish(directory: Path, name: str, codec: str, account: str, sip: int, control: int) -> None:
+def _furnish(
+    directory: Path, name: str, codec: str, account: str, config_lines: tuple[str, ...], sip: int, control: int
+) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     write_wav(directory / "quiet.wav", np.zeros(QUIET_S * RATE, np.int16))
     rtp = 20_000 + sip % 1000 * 20
-    config = CONFIG.format(modules=MODULES, sip=sip, control=control, directory=directory, rtp=rtp, rtp_last=rtp + 19)
+    ports = {"sip": sip, "control": control, "rtp": rtp, "rtp_last": rtp + 19}
+    config = CONFIG.format(modules=MODULES, directory=directory, rate=RATE, more="\n".join(config_lines), **ports)
     (directory / "config").write_text(config)
-    (directory / "accounts").write_text(f"<sip:{name}@127.0.0.1>;regint=0;audio_codecs={codec}{account}\n")
+    rate, channels = CODEC_FORMATS[codec]
+    codecs = f"{codec}/{rate}/{channels}"
+    (directory / "accounts").write_text(f"<sip:{name}@127.0.0.1>;regint=0;audio_codecs={codecs}{account}\n")
     (directory / "contacts").touch()
 
 
@@ -226,6 +242,16 @@ def speech_span(pcm: Pcm) -> tuple[int, int]:
     if len(loud) < 3:
         return 0, 0
     return max(0, (int(loud[0]) - 5) * frame), min(len(pcm), (int(loud[-1]) + 6) * frame)
+
+
+def _decoded(wav: bytes) -> Pcm:
+    """A WAV file that is still being written, as mono at `RATE`."""
+    if len(wav) < WAV_HEADER:
+        return np.zeros(0, np.int16)
+    channels, rate = struct.unpack_from("<HI", wav, 22)
+    samples = np.frombuffer(wav[WAV_HEADER:][: (len(wav) - WAV_HEADER) // (2 * channels) * 2 * channels], np.int16)
+    mono = samples.reshape(-1, channels).mean(axis=1).astype(np.int16) if channels > 1 else samples
+    return mono if rate == RATE else np.asarray(soxr.resample(mono, rate, RATE), np.int16)
 
 
 def write_wav(path: Path, pcm: Pcm, rate: int = RATE) -> None:

@@ -60,61 +60,79 @@ class Datagrams(asyncio.DatagramProtocol):
 class Caller:
     """One dialog with a user agent on loopback. Make it with `caller`."""
 
-    def __init__(self, target_port: int, sip: tuple[asyncio.DatagramTransport, Datagrams], rtp: socket.socket) -> None:
-        self._target = ("127.0.0.1", target_port)
+    def __init__(
+        self, target: tuple[str, int], sip: tuple[asyncio.DatagramTransport, Datagrams], rtp: socket.socket
+    ) -> None:
+        self._target = target
         self._transport, self._datagrams = sip
         self._rtp = rtp
-        self.port = int(self._transport.get_extra_info("sockname")[1])
+        self.host, self.port = self._transport.get_extra_info("sockname")
         self.call_id = secrets.token_hex(8)
         self.tag = secrets.token_hex(4)
         self.to_tag = ""
-        self._branch = ""
+        self._invite_branch = "z9hG4bKnone"
         self._cseq = 0
         self._sequence = itertools.count()
         self._remote_rtp: tuple[str, int] | None = None
         self.received: list[Message] = []
+        self.called = "anyone"  # user part of the URI that we call
+        self.more_sdp = ""  # further media lines of our offers
+        self.more_headers: tuple[str, ...] = ()  # of our requests
 
     def send_raw(self, data: bytes) -> None:
         self._transport.sendto(data, self._target)
 
     def invite(self, direction: str = "sendrecv") -> None:
         """INVITE, or re-INVITE once answered, with G.711 and a direction."""
+        self.request("INVITE", self._sdp(direction))
+
+    def _sdp(self, direction: str) -> str:
         rtp_port = self._rtp.getsockname()[1]
-        sdp = (
-            f"v=0\r\no=- {self._cseq} {self._cseq} IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n"
-            f"m=audio {rtp_port} RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\na={direction}\r\na=ptime:20\r\n"
+        return (
+            f"v=0\r\no=- {self._cseq} {self._cseq} IN IP4 {self.host}\r\ns=-\r\nc=IN IP4 {self.host}\r\nt=0 0\r\n"
+            f"m=audio {rtp_port} RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\na={direction}\r\na=ptime:20\r\n{self.more_sdp}"
         )
-        self.request("INVITE", sdp)
 
     def request(self, method: str, sdp: str = "") -> None:
         """A request of this dialog; ACK and CANCEL take the INVITE's number, CANCEL its branch too."""
         if method not in ("ACK", "CANCEL"):
             self._cseq += 1
-        if method != "CANCEL":
-            self._branch = f"z9hG4bK{secrets.token_hex(6)}"
+        branch = f"z9hG4bK{secrets.token_hex(6)}"
+        if method == "INVITE":
+            self._invite_branch = branch
+        elif method == "CANCEL":
+            branch = self._invite_branch
         to_tag = f";tag={self.to_tag}" if self.to_tag and method != "CANCEL" else ""
+        target = f"{self._target[0]}:{self._target[1]}"
         lines = [
-            f"{method} sip:anyone@127.0.0.1:{self._target[1]} SIP/2.0",
-            f"Via: SIP/2.0/UDP 127.0.0.1:{self.port};branch={self._branch};rport",
+            f"{method} sip:{self.called}@{target} SIP/2.0",
+            f"Via: SIP/2.0/UDP {self.host}:{self.port};branch={branch};rport",
             "Max-Forwards: 70",
-            f"From: <sip:wire@127.0.0.1:{self.port}>;tag={self.tag}",
-            f"To: <sip:anyone@127.0.0.1:{self._target[1]}>{to_tag}",
+            f"From: <sip:wire@{self.host}:{self.port}>;tag={self.tag}",
+            f"To: <sip:{self.called}@{target}>{to_tag}",
             f"Call-ID: {self.call_id}",
             f"CSeq: {self._cseq} {method}",
-            f"Contact: <sip:wire@127.0.0.1:{self.port}>",
+            f"Contact: <sip:wire@{self.host}:{self.port}>",
+            *self.more_headers,
             *(["Content-Type: application/sdp"] if sdp else []),
             f"Content-Length: {len(sdp)}",
         ]
         self.send_raw(("\r\n".join(lines) + "\r\n\r\n" + sdp).encode())
 
-    def reply(self, request: Message, status: str) -> None:
+    def accept(self, offer: Message, direction: str) -> None:
+        """Answers a re-INVITE of the far end with a direction."""
+        self.reply(offer, "200 OK", self._sdp(direction))
+
+    def reply(self, request: Message, status: str, sdp: str = "") -> None:
         """Answers a request of the far end."""
         copied = [
             line
             for line in request.text.split("\r\n")
             if line.partition(":")[0].lower() in ("via", "from", "to", "call-id", "cseq")
         ]
-        self.send_raw("\r\n".join([f"SIP/2.0 {status}", *copied, "Content-Length: 0", "", ""]).encode())
+        contact = [f"Contact: <sip:wire@{self.host}:{self.port}>", "Content-Type: application/sdp"] if sdp else []
+        lines = [f"SIP/2.0 {status}", *copied, *contact, f"Content-Length: {len(sdp)}"]
+        self.send_raw(("\r\n".join(lines) + "\r\n\r\n" + sdp).encode())
 
     async def response(self, method: str, *statuses: int, timeout_s: float = 10.0) -> Message:
         """The next response to `method` with one of these statuses; others are kept in `received`."""
@@ -139,11 +157,15 @@ class Caller:
         self.request("ACK")
         return ok
 
-    def requests_so_far(self) -> list[str]:
-        """First lines of requests that the far end sent."""
+    def messages_so_far(self) -> list[Message]:
+        """All that the far end sent."""
         while not self._datagrams.queue.empty():
             self.received.append(Message(self._datagrams.queue.get_nowait().decode(errors="replace")))
-        return [message.first_line for message in self.received if not message.status]
+        return self.received
+
+    def requests_so_far(self) -> list[str]:
+        """First lines of requests that the far end sent."""
+        return [message.first_line for message in self.messages_so_far() if not message.status]
 
     def send_rtp(self, payload: bytes = SILENCE) -> None:
         """One packet of mu-law."""
@@ -178,19 +200,20 @@ class Caller:
             self.to_tag = response.header("To").rpartition(";tag=")[2]
         for line in response.text.split("\r\n"):
             if line.startswith("m=audio"):
-                self._remote_rtp = ("127.0.0.1", int(line.split()[1]))
+                self._remote_rtp = (self._target[0], int(line.split()[1]))
 
 
 @contextlib.asynccontextmanager
-async def caller(target_port: int) -> AsyncIterator[Caller]:
-    """A caller with sockets of its own."""
+async def caller(target_port: int, target_host: str = "127.0.0.1", host: str = "") -> AsyncIterator[Caller]:
+    """A caller with sockets of its own, on `host` or where the target is."""
     loop = asyncio.get_running_loop()
-    transport, datagrams = await loop.create_datagram_endpoint(Datagrams, local_addr=("127.0.0.1", 0))
+    host = host or target_host
+    transport, datagrams = await loop.create_datagram_endpoint(Datagrams, local_addr=(host, 0))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as rtp:
-        rtp.bind(("127.0.0.1", 0))
+        rtp.bind((host, 0))
         rtp.setblocking(False)
         try:
-            yield Caller(target_port, (transport, datagrams), rtp)
+            yield Caller((target_host, target_port), (transport, datagrams), rtp)
         finally:
             transport.close()
 

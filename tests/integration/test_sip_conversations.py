@@ -11,8 +11,13 @@ import pytest
 import yaml
 
 from services.agent.ask_events import CallWatch
+from services.agent.legs.sip import free_port
+from services.agent.legs.sip_settings import TRANSPORTS
+from tests.integration.certificates import certificate
 from tests.integration.phone import RATE, Pcm, Phone, phone, speech_span
-from tests.integration.stack import ROOT, Agent, Stack
+from tests.integration.sip_bots import hears_nothing
+from tests.integration.sip_wire import Caller, caller
+from tests.integration.stack import HOST, ROOT, Agent, Stack
 from training import corpus
 from training.judge import contains_in_order, transcribe
 from training.voices import Speaker, say
@@ -36,20 +41,37 @@ async def heard(pcm: Pcm) -> str:
 def agent(
     stack: Stack, tmp_path_factory: pytest.TempPathFactory, require_debian: Callable[..., None]
 ) -> Iterator[Agent]:
-    """An agent with the default persona, greedy: the same words get the same answer."""
+    """An agent with the default persona, greedy: the same words get the same answer. UDP and TLS, SRTP if wanted."""
     require_debian("baresip")
     personas = tmp_path_factory.mktemp("personas")
+    tls = certificate(personas / "tls")
+    port = free_port(HOST, TRANSPORTS)
+    line = ["--sip-listen", f"{HOST}:{port}", "--sip-transports", "udp,tls", "--sip-srtp", "optional"]
+    line += ["--sip-tls-certificate", str(tls.certificate), "--sip-tls-key", str(tls.key)]
     persona = yaml.safe_load((ROOT / "personas" / "default.yaml").read_text())
     (personas / "default.yaml").write_text(yaml.safe_dump({**persona, "temperature": 0.0}))
-    with stack.agent(capacity=2, personas=personas, sip=True) as running:
+    with stack.agent(2, personas, True, *line) as running:
+        running.sip_port = port
         yield running
 
 
 @contextlib.asynccontextmanager
-async def greeted(agent: Agent, directory: Path, name: str) -> AsyncIterator[Phone]:
+async def greeted(agent: Agent, directory: Path, name: str, codec: str = "PCMU") -> AsyncIterator[Phone]:
     """A phone in a call, after the greeting."""
-    async with phone(directory / name, name) as handset:
+    async with phone(directory / name, name, codec) as handset:
         await handset.call(agent.sip_uri)
+        await handset.listen(pause_s=1.2)
+        yield handset
+
+
+@contextlib.asynccontextmanager
+async def greeted_in_private(agent: Agent, directory: Path) -> AsyncIterator[Phone]:
+    """The same over TLS with mandatory SRTP."""
+    certificate(directory / "tls")
+    lines = (f"sip_certificate {directory}/tls/both.pem",)
+    async with phone(directory / "eve", "eve", account=";mediaenc=srtp-mand", config_lines=lines) as handset:
+        await handset.call(f"sip:trunkline@{HOST}:{agent.sip_port + 1};transport=tls")
+        assert handset.events_of("CALL_MENC")
         await handset.listen(pause_s=1.2)
         yield handset
 
@@ -69,6 +91,53 @@ async def test_two_phones_hold_separate_conversations(agent: Agent, tmp_path: Pa
     for hours, address in ((first[0], first[1]), (second[1], second[0])):
         assert contains_in_order(await heard(hours), "nine to six")
         assert contains_in_order(await heard(address), "street")
+
+
+async def test_conversations_are_held_over_a_law_and_in_private(agent: Agent, tmp_path: Path) -> None:
+    async with greeted(agent, tmp_path, "ann", "PCMA") as ann, greeted_in_private(agent, tmp_path) as eve:
+        answers = await asyncio.gather(ann.ask(spoken(HOURS)), eve.ask(spoken(HOURS)))
+    for answer in answers:
+        assert contains_in_order(await heard(answer), "nine to six")
+
+
+async def test_conversations_are_held_over_wideband_codecs(agent: Agent, tmp_path: Path) -> None:
+    async with greeted(agent, tmp_path, "ann", "G722") as ann, greeted(agent, tmp_path, "bob", "opus") as bob:
+        answers = await asyncio.gather(ann.ask(spoken(HOURS)), bob.ask(spoken(HOURS)))
+    for answer in answers:
+        assert contains_in_order(await heard(answer), "nine to six")
+
+
+async def test_what_is_being_said_waits_while_the_caller_holds(agent: Agent) -> None:
+    """None of it goes into the void: what was not said before the hold is said after it."""
+    async with caller(agent.sip_port) as wire:
+        await wire.answered()
+        before = await _hear(wire, lambda pcm: _speaking_for(pcm, 0.8))
+        wire.invite("sendonly")
+        await wire.response("INVITE", 200)
+        wire.request("ACK")
+        await hears_nothing(wire)
+        await wire.listen(3.0)  # longer than the rest of the greeting
+        wire.invite("sendrecv")
+        await wire.response("INVITE", 200)
+        wire.request("ACK")
+        after = await _hear(wire, lambda pcm: 0 < speech_span(pcm)[1] < len(pcm) - RATE)
+    assert not contains_in_order(await heard(before), "help")
+    assert contains_in_order(await heard(after), "help")
+    # Of the whole only what was on the wire at the hold is missing.
+    assert 1.5 * RATE < _speech_length(before) + _speech_length(after) < 5 * RATE
+
+
+async def _hear(wire: Caller, enough: Callable[[Pcm], bool]) -> Pcm:
+    pcm = np.zeros(0, np.int16)
+    async with asyncio.timeout(30):
+        while not enough(pcm):
+            pcm = np.concatenate([pcm, await wire.listen(0.2)])
+    return pcm
+
+
+def _speech_length(pcm: Pcm) -> int:
+    start, end = speech_span(pcm)
+    return end - start
 
 
 async def test_a_number_is_remembered_over_three_turns(agent: Agent, tmp_path: Path) -> None:

@@ -1,14 +1,17 @@
 """What is heard on a phone call: tones both ways between our SIP leg and Debian's baresip."""
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.integration.phone import RATE, phone
+from services.agent.legs.base import LegError
+from services.agent.legs.sip_settings import codecs_named
+from tests.integration.phone import CODEC_FORMATS, RATE, phone
 from tests.integration.sip_bots import Pcm, ToneBot, endpoint, has_tone, hears_nothing, hears_tone, tone, until
-from tests.integration.sip_wire import caller
+from tests.integration.sip_wire import Caller, caller
 
 needs_phone = pytest.mark.usefixtures("debian_phone")
 
@@ -18,12 +21,18 @@ def debian_phone(require_debian: Callable[..., None]) -> None:
     require_debian("baresip")
 
 
+async def reinvite(wire: Caller, direction: str) -> None:
+    wire.invite(direction)
+    await wire.response("INVITE", 200)
+    wire.request("ACK")
+
+
 def samples(pcm: bytearray) -> Pcm:
     return np.frombuffer(bytes(pcm), np.int16)
 
 
 @needs_phone
-@pytest.mark.parametrize("codec", ["PCMU", "PCMA"])
+@pytest.mark.parametrize("codec", CODEC_FORMATS)
 async def test_each_side_hears_the_other(tmp_path: Path, codec: str) -> None:
     bot = ToneBot(1000)
     async with endpoint(bot) as agent, phone(tmp_path, codec=codec) as handset:
@@ -34,7 +43,16 @@ async def test_each_side_hears_the_other(tmp_path: Path, codec: str) -> None:
         await until(lambda: has_tone(samples(bot.heard[leg])[-16_000:], 16_000, 440, 30))
         assert leg.from_ == "sip:phone@127.0.0.1"
         assert leg.to == f"sip:anyone@127.0.0.1:{agent.port}"
-        assert leg.output_rate == RATE
+        assert leg.output_rate == CODEC_FORMATS[codec][0]
+
+
+async def test_our_order_of_codecs_decides() -> None:
+    bot = ToneBot()
+    for order, payload_type in (("pcmu,pcma", 0), ("pcma,pcmu", 8)):
+        async with endpoint(bot, codecs=codecs_named(order)) as agent, caller(agent.port) as wire:
+            wire.request("OPTIONS")
+            offer = (await wire.response("OPTIONS", 200)).text
+            assert f"RTP/AVP {payload_type} " in offer
 
 
 @needs_phone
@@ -61,6 +79,28 @@ async def test_keys_arrive_as_they_were_pressed(tmp_path: Path) -> None:
         await until(lambda: list(leg.media.keys) == ["5", "#"])
 
 
+async def test_keys_go_by_info_to_a_phone_without_rtp_events() -> None:
+    bot = ToneBot()
+    async with endpoint(bot) as agent, caller(agent.port) as wire:
+        await wire.answered()
+        leg = await bot.talking()
+        sending = asyncio.create_task(leg.send_dtmf("7"))
+        while (info := await wire.message()).method != "INFO":
+            pass
+        wire.reply(info, "200 OK")
+        await sending
+        assert "Signal=7" in info.text
+
+
+async def test_pictures_are_declined_and_the_call_is_taken() -> None:
+    bot = ToneBot()
+    async with endpoint(bot) as agent, caller(agent.port) as wire:
+        wire.more_sdp = "m=video 4000 RTP/AVP 97\r\na=rtpmap:97 VP8/90000\r\n"
+        answer = await wire.answered()
+        assert "m=video 0 " in answer.text
+        await hears_tone(wire, 1000)
+
+
 async def test_an_interruption_silences_what_was_not_sent_yet() -> None:
     bot = ToneBot()
     async with endpoint(bot) as agent, caller(agent.port) as wire:
@@ -78,22 +118,57 @@ async def test_an_interruption_silences_what_was_not_sent_yet() -> None:
 
 @pytest.mark.parametrize("hold", ["sendonly", "inactive"])
 async def test_a_call_survives_hold(hold: str) -> None:
+    """And what is sent to us meanwhile, music on hold, is not heard."""
+    bot = ToneBot()
+    async with endpoint(bot, rtp_timeout_s=1) as agent, caller(agent.port) as wire:
+        await wire.answered()
+        await hears_tone(wire, 1000)
+        [leg] = bot.legs
+        await reinvite(wire, hold)
+        await until(lambda: leg.held)
+        await hears_nothing(wire)
+        before = len(bot.heard[leg])
+        await wire.listen(0.6)
+        assert len(bot.heard[leg]) == before
+        assert not leg.media.write(bytes(320), 8000)
+        await asyncio.sleep(2.2)  # longer than the RTP timeout and the stack's check for it, without a packet
+        await reinvite(wire, "sendrecv")
+        await hears_tone(wire, 1000)
+        assert len(bot.heard[leg]) > before
+        assert not leg.held
+        assert not leg.ended.done()
+
+
+async def test_we_can_hold_a_call() -> None:
+    bot = ToneBot()
+    async with endpoint(bot, rtp_timeout_s=1) as agent, caller(agent.port) as wire:
+        await wire.answered()
+        await hears_tone(wire, 1000)
+        leg = await bot.talking()
+        for change, direction, answer in ((leg.hold, "sendonly", "recvonly"), (leg.resume, "sendrecv", "sendrecv")):
+            await change()
+            while (offer := await wire.message()).method != "INVITE" or offer.status:
+                pass
+            assert f"a={direction}" in offer.text
+            assert "m=video" not in offer.text
+            wire.accept(offer, answer)
+            assert leg.held is (direction == "sendonly")
+            if leg.held:
+                assert not leg.media.write(bytes(320), 8000)
+                await asyncio.sleep(2.2)  # as above
+        await hears_tone(wire, 1000)
+        await leg.resume()  # no effect
+        assert not leg.ended.done()
+
+
+async def test_a_call_that_is_over_cannot_be_held() -> None:
     bot = ToneBot()
     async with endpoint(bot) as agent, caller(agent.port) as wire:
         await wire.answered()
-        await hears_tone(wire, 1000)
-        wire.invite(hold)
-        await wire.response("INVITE", 200)
-        wire.request("ACK")
-        await hears_nothing(wire)
-        wire.invite("sendrecv")
-        await wire.response("INVITE", 200)
-        wire.request("ACK")
-        [leg] = bot.legs
-        before = len(bot.heard[leg])
-        await hears_tone(wire, 1000)
-        assert len(bot.heard[leg]) > before
-        assert not leg.ended.done()
+        leg = await bot.talking()
+        await leg.hang_up("done")
+        with pytest.raises(LegError, match="not held"):
+            await leg.hold()
 
 
 async def test_a_call_that_begins_on_hold_is_talked_to_when_it_is_connected() -> None:
@@ -101,7 +176,5 @@ async def test_a_call_that_begins_on_hold_is_talked_to_when_it_is_connected() ->
     async with endpoint(bot) as agent, caller(agent.port) as wire:
         await wire.answered("inactive")
         assert not len(await wire.listen(0.4))
-        wire.invite("sendrecv")
-        await wire.response("INVITE", 200)
-        wire.request("ACK")
+        await reinvite(wire, "sendrecv")
         await hears_tone(wire, 1000)

@@ -1,9 +1,8 @@
 """Calls that go other ways than answer, talk, hang up; and bytes that are no SIP at all."""
 
 import asyncio
-import contextlib
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,8 +12,8 @@ from services.agent.legs.sip import SipEndpoint, SipSettings, free_port
 from tests.integration.phone import CallFailedError, phone
 from tests.integration.sip_bots import ToneBot, endpoint, hears_tone, until
 from tests.integration.sip_wire import caller
+from tests.integration.sipp_runs import sipp, sipp_callee
 
-SCENARIOS = Path(__file__).parent / "sipp"
 needs_sipp = pytest.mark.usefixtures("debian_sipp")
 needs_phone = pytest.mark.usefixtures("debian_phone")
 
@@ -44,25 +43,12 @@ MALFORMED = [
 ]
 
 
-async def sipp(port: int, *arguments: str) -> tuple[int, str]:
-    """SIPp's exit status (0: all calls went as the scenario says) and its output."""
-    process = await asyncio.create_subprocess_exec(
-        "sipp", f"127.0.0.1:{port}", "-i", "127.0.0.1", "-mi", "127.0.0.1", "-m", "1", "-nostdin", "-timeout", "20s",
-        "-timeout_error", *arguments,
-        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-    )  # fmt: skip
-    output, _ = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, output.decode(errors="replace")
-
-
 @needs_sipp
 async def test_sipps_own_caller_is_served() -> None:
     """It fails at any message that it does not expect, such as a re-INVITE after the answer."""
     bot = ToneBot()
     async with endpoint(bot) as agent:
-        status, output = await sipp(agent.port, "-sn", "uac", "-d", "1000")
-        assert status == 0, output
+        await sipp(agent.port, "uac", "-d", "1000")
         await until(lambda: not bot.live())
         assert bot.legs[0].ended.result() == "caller hung up"
 
@@ -81,8 +67,7 @@ async def test_a_call_over_capacity_is_refused_and_those_before_it_go_on() -> No
     async with endpoint(bot) as agent, caller(agent.port) as first, caller(agent.port) as second:
         await first.answered()
         await second.answered()
-        status, output = await sipp(agent.port, "-sf", str(SCENARIOS / "refused.xml"))
-        assert status == 0, output
+        await sipp(agent.port, "refused")
         assert bot.live() == 2
         await hears_tone(first, 1000)
         second.request("BYE")
@@ -96,8 +81,7 @@ async def test_a_call_over_capacity_is_refused_and_those_before_it_go_on() -> No
 async def test_a_caller_who_gives_up_while_it_rings_is_let_go() -> None:
     bot = ToneBot(gate=asyncio.Event())
     async with endpoint(bot) as agent:
-        status, output = await sipp(agent.port, "-sf", str(SCENARIOS / "cancel.xml"))
-        assert status == 0, output
+        await sipp(agent.port, "cancel")
         await until(lambda: not bot.live())
         assert bot.legs[0].ended.result() == "caller gave up"
 
@@ -120,6 +104,32 @@ async def test_a_cancel_that_crosses_the_answer_leaves_no_call(delay_ms: int) ->
         await until(lambda: bool(bot.legs) and not bot.live())
         async with caller(agent.port) as another:
             await another.answered()
+
+
+async def test_a_cancel_that_comes_with_the_invite_ends_the_call() -> None:
+    bot = ToneBot(gate=asyncio.Event())
+    async with endpoint(bot) as agent, caller(agent.port) as wire:
+        wire.invite()
+        wire.request("CANCEL")
+        wire.request("CANCEL")  # as over a line that doubles packets
+        await wire.response("CANCEL", 200)
+        await wire.response("INVITE", 487)
+        wire.request("ACK")
+        await until(lambda: bool(bot.legs) and not bot.live())
+        assert [leg.ended.result() for leg in bot.legs] == ["caller gave up"]
+
+
+async def test_a_cancel_after_the_answer_or_of_no_call_has_no_effect() -> None:
+    bot = ToneBot()
+    async with endpoint(bot) as agent, caller(agent.port) as wire, caller(agent.port) as stranger:
+        await wire.answered()
+        await hears_tone(wire, 1000)
+        wire.request("CANCEL")
+        await wire.response("CANCEL", 200, 481)
+        stranger.request("CANCEL")
+        await stranger.response("CANCEL", 481)
+        await hears_tone(wire, 1000)
+        assert bot.live() == 1
 
 
 async def test_a_caller_who_hangs_up_at_once_is_let_go() -> None:
@@ -221,37 +231,9 @@ async def test_dialling_nonsense_is_a_clear_error() -> None:
                 await agent.dial(target)
 
 
-@contextlib.asynccontextmanager
-async def sipp_callee(*arguments: str) -> AsyncIterator[str]:
-    """SIPp as someone who takes one call; gives its URI."""
-    port = free_port("127.0.0.1")
-    process = await asyncio.create_subprocess_exec(
-        "sipp", "-i", "127.0.0.1", "-mi", "127.0.0.1", "-p", str(port), "-nostdin", "-timeout", "30s", *arguments,
-        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        async with asyncio.timeout(10):
-            while not _udp_taken(port):
-                await asyncio.sleep(0.02)
-        yield f"sip:callee@127.0.0.1:{port}"
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
-
-
-def _udp_taken(port: int) -> bool:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return True
-    return False
-
-
 @needs_sipp
 async def test_a_call_can_be_placed() -> None:
-    async with endpoint(ToneBot()) as agent, sipp_callee("-sn", "uas") as uri:
+    async with endpoint(ToneBot()) as agent, sipp_callee("uas") as uri:
         leg = await agent.dial(uri)
         assert leg.to == uri
         await asyncio.wait_for(leg.answer(), 10)
@@ -273,7 +255,7 @@ async def test_nobody_there_is_a_clear_error() -> None:
 @needs_sipp
 async def test_a_caller_is_transferred(tmp_path: Path) -> None:
     bot = ToneBot()
-    async with endpoint(bot) as agent, sipp_callee("-sn", "uas") as uri, phone(tmp_path) as handset:
+    async with endpoint(bot) as agent, sipp_callee("uas") as uri, phone(tmp_path) as handset:
         await handset.call(f"sip:anyone@127.0.0.1:{agent.port}")
         leg = await bot.talking()
         with pytest.raises(LegError, match="give a SIP URI or a number"):

@@ -6,13 +6,25 @@ pipeline `transport.input() -> ... -> transport.output()`, and hangs it up.
 """
 
 import asyncio
+from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
+from pipecat.frames.frames import SystemFrame
 from pipecat.transports.base_transport import BaseTransport
 
 INPUT_RATE = 16_000  # hertz; what a leg delivers, whatever its codec
 PACKET_MS = 20  # duration of one outgoing packet
+
+
+@dataclass
+class HoldFrame(SystemFrame):  # type: ignore[misc]  # pipecat is not followed by mypy
+    """Pushed by a leg's input when one side holds the call, and when it is resumed.
+
+    In between no audio comes in, and what is handed to the output is lost: speech has to wait.
+    """
+
+    held: bool = False
 
 
 class LegKind(Enum):
@@ -48,9 +60,10 @@ class Leg(Protocol):
     """One call's far end, made while it rings.
 
     `transport.input()` pushes `InputAudioRawFrame` (16-bit mono PCM at `INPUT_RATE`, about 20 ms each) from `answer`
-    until the leg ends, and `InputDTMFFrame` for each key pressed. `transport.output()` takes `OutputAudioRawFrame`
-    packets of `PACKET_MS` at `output_rate`, already paced by the agent a few packets ahead of the clock: it plays them
-    at once, keeps no queue of its own beyond that lead, and drops what it has not played yet at an `InterruptionFrame`.
+    until the leg ends, `InputDTMFFrame` for each key pressed, and `HoldFrame` when the call is held or resumed.
+    `transport.output()` takes `OutputAudioRawFrame` packets of `PACKET_MS` at `output_rate`, already paced by the agent
+    a few packets ahead of the clock: it plays them at once, keeps no queue of its own beyond that lead, and drops what
+    it has not played yet at an `InterruptionFrame`.
     Messages for a screen (`OutputTransportMessageUrgentFrame`) are sent where the leg has a channel for them and
     ignored elsewhere.
     """

@@ -1,7 +1,7 @@
-"""Phone calls over SIP (RFC 3261): a user agent that takes and places calls, and each call as a `Leg`.
+"""Phone calls over SIP (RFC 3261): user agents that take and place calls, and each call as a `Leg`.
 
-Signalling, codecs, RTP and the jitter buffer are baresip's, on native threads; this module is the only one (with
-`sip_media`) that knows it, so that another stack can take its place.
+Signalling, codecs, RTP and the jitter buffer are baresip's, on native threads; the modules `sip*` of this package are
+the only ones that know it, so that another stack can take its place.
 """
 
 import asyncio
@@ -9,229 +9,32 @@ import contextlib
 import errno
 import ipaddress
 import logging
-import re
+import shutil
 import socket
-from dataclasses import dataclass
-from typing import Any
+import tempfile
+from pathlib import Path
 
-from baresip import Account, BaresipError, Call, CallState, Config, DigitEvent, Event, Runtime, StackEvent, UserAgent
+from baresip import Account, BaresipError, Call, Config, Runtime, StackEvent, UserAgent
 
-from services.agent.legs.base import CallAcceptor, CallRefusedError, LegError, LegKind
-from services.agent.legs.sip_media import SipMedia
-from services.agent.legs.sip_transport import SipTransport
+from services.agent.legs.base import CallAcceptor, CallRefusedError, LegError
+from services.agent.legs.sip_leg import SipLeg
+from services.agent.legs.sip_networks import restrict
+from services.agent.legs.sip_parties import NUMBER, SIP_URI, host_of, party
+from services.agent.legs.sip_settings import PARTY_HEADERS, SipSettings, Srtp, Tls, Transport, Trunk
+from services.agent.legs.sip_trunks import TrunkLine, TrunkStatus
+
+__all__ = ["SipEndpoint", "SipLeg", "SipSettings", "free_port"]
 
 log = logging.getLogger(__name__)
 logging.getLogger("baresip").setLevel(logging.WARNING)  # its INFO lines name who called
 
-# In order of preference. Opus and G.722 carry the whole band that the models hear; every phone has G.711.
-CODECS = ("opus/48000/2", "g722/16000/1", "pcmu", "pcma")
-ANSWER_TIMEOUT_S = 10.0  # from our 200 to the caller's ACK (RFC 3261 gives up after 64 * T1 = 32 s)
-MEDIA_TIMEOUT_S = 10.0  # from the ACK to audio both ways: a PBX may set a call up on hold and connect it then
-MEDIA_POLL_S = 0.01
-SIP_URI = re.compile(r"sips?:[^\s<>\"@]+(@[^\s<>\"@]+)?", re.ASCII)
-NUMBER = re.compile(r"\+?[0-9*#]{1,32}", re.ASCII)
-
-
-@dataclass(frozen=True)
-class SipSettings:
-    """Where and how calls are taken.
-
-    Attributes:
-        host: IPv4 or IPv6 address to listen on, UDP. 0.0.0.0 means all addresses of the machine except loopback; a
-            loopback address confines media to loopback too.
-        port: of signalling; 0 takes a free one.
-        user: our name in the calls we place. Calls for any name are taken.
-        codecs: in order of preference.
-        jitter_ms: least and most delay of the jitter buffer.
-        rtp_ports: lowest and highest port of media; None leaves the choice to the stack.
-        rtp_timeout_s: a call without a packet for so long is dead.
-        max_call_s: a call is ended after so long.
-        ring_timeout_s: how long a call that we place may ring.
-    """
-
-    host: str = "127.0.0.1"
-    port: int = 5060
-    user: str = "trunkline"
-    codecs: tuple[str, ...] = CODECS
-    jitter_ms: tuple[int, int] = (40, 100)
-    rtp_ports: tuple[int, int] | None = None
-    rtp_timeout_s: int = 30
-    max_call_s: float = 3600.0
-    ring_timeout_s: float = 60.0
-
-    def __post_init__(self) -> None:
-        try:
-            ipaddress.ip_address(self.host)
-        except ValueError:
-            raise ValueError(f"SIP host {self.host!r} is not an IP address") from None
-        if not 0 <= self.port <= 65535:
-            raise ValueError(f"SIP port {self.port} is not between 0 and 65535")
-        if self.rtp_ports is not None and not 1024 <= self.rtp_ports[0] < self.rtp_ports[1] <= 65535:
-            raise ValueError(f"RTP ports {self.rtp_ports} are not two ports between 1024 and 65535, lowest first")
-        if not 0 < self.jitter_ms[0] <= self.jitter_ms[1]:
-            raise ValueError(f"jitter buffer {self.jitter_ms} ms is not two positive numbers, lowest first")
-        if self.rtp_timeout_s < 1 or self.max_call_s <= 0 or self.ring_timeout_s <= 0:
-            raise ValueError("SIP timeouts must be positive")
-
-
-class SipLeg:
-    """One phone call."""
-
-    kind = LegKind.SIP
-
-    def __init__(self, call: Call, settings: SipSettings, from_: str, to: str) -> None:
-        self._call = call
-        self._settings = settings
-        self.from_ = from_
-        self.to = to
-        self.media = SipMedia(call.audio)
-        self._transport: SipTransport | None = None
-        self._incoming = call.state is CallState.INCOMING
-        self._answered = False
-        loop = asyncio.get_running_loop()
-        self.ended: asyncio.Future[str] = loop.create_future()
-        self._established: asyncio.Future[None] = loop.create_future()
-        self._limit: asyncio.TimerHandle | None = None
-        self._hanging_up: asyncio.Task[None] | None = None
-        # Before any answer: the events of a quick caller may come with it.
-        call.on(self._on_event)
-        call.on_dtmf(self._on_key)
-
-    @property
-    def sip_call_id(self) -> str:
-        """The Call-ID header, the same in the far end's log."""
-        return self._call.call_id or ""
-
-    @property
-    def transport(self) -> SipTransport:
-        """The media as a pipecat transport."""
-        if self._transport is None:
-            self._transport = SipTransport(self.media)
-        return self._transport
-
-    @property
-    def output_rate(self) -> int:
-        """The codec's rate, hertz; 0 before the answer."""
-        return self.media.output_rate
-
-    async def answer(self) -> None:
-        """Takes an incoming call, or waits until a placed one is taken; returns when media flows.
-
-        Raises:
-            LegError: the far end gave up or refused, or media did not come up.
-        """
-        if self._incoming:
-            await self._accept()
-            patience = ANSWER_TIMEOUT_S
-        else:
-            patience = self._settings.ring_timeout_s
-        outcomes: tuple[asyncio.Future[Any], ...] = (self.ended, self._established)
-        await asyncio.wait(outcomes, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
-        if not self._established.done():
-            await self.hang_up("not answered" if not self._incoming else "answer not acknowledged")
-            raise LegError(self.ended.result())
-        await self._wait_for_media()
-        self._limit = asyncio.get_running_loop().call_later(self._settings.max_call_s, self._too_long)
-
-    async def hang_up(self, reason: str) -> None:
-        """Ends the call, or declines it with 486 when it still rings. Idempotent."""
-        if self.ended.done():
-            return
-        self._end(reason)
-        with contextlib.suppress(BaresipError):  # the far end may have hung up at the same time
-            if self._incoming and not self._answered:
-                await self._call.reject()
-            else:
-                await self._call.hangup()
-
-    async def transfer(self, target: str) -> None:
-        """Blind transfer (RFC 3515) to a SIP URI or a number at the caller's own domain. The call ends when it worked.
-
-        Raises:
-            LegError: not a usable target, the call is not up, or the far end refused.
-        """
-        uri = self._uri_of(target)
-        try:
-            await self._call.transfer(uri)
-        except BaresipError as error:
-            raise LegError(f"transfer failed: {error}") from error
-
-    async def send_dtmf(self, digits: str) -> None:
-        """Sends keys as RTP events (RFC 4733).
-
-        Raises:
-            LegError: not a key, or the call is over.
-        """
-        try:
-            await self._call.send_dtmf(digits)
-        except (BaresipError, ValueError) as error:
-            raise LegError(f"keys not sent: {error}") from error
-
-    def lost(self, reason: str) -> None:
-        """The stack beneath is gone."""
-        self._end(reason)
-
-    async def _accept(self) -> None:
-        if self.ended.done():
-            raise LegError(self.ended.result())
-        self._answered = True
-        try:
-            # Without `video` the stack follows its answer with a re-INVITE that takes the video stream away, offered
-            # or not; phones treat that as a new session and drop their audio for a moment.
-            await self._call.answer(video=True)
-        except BaresipError as error:
-            # A CANCEL that crossed our answer shows as a stale handle here.
-            self._end("caller gave up")
-            raise LegError(f"the call could not be answered: {error}") from error
-
-    async def _wait_for_media(self) -> None:
-        deadline = asyncio.get_running_loop().time() + MEDIA_TIMEOUT_S
-        while not self.media.is_up():
-            if self.ended.done():
-                raise LegError(self.ended.result())
-            if asyncio.get_running_loop().time() > deadline:
-                await self.hang_up("no media")
-                raise LegError("audio streams did not open")
-            await asyncio.sleep(MEDIA_POLL_S)
-
-    def _uri_of(self, target: str) -> str:
-        if SIP_URI.fullmatch(target):
-            return target
-        if NUMBER.fullmatch(target):
-            domain = (self.from_ if self._incoming else self.to).rpartition("@")[2]
-            return f"sip:{target}@{domain}"
-        raise LegError(f"cannot transfer to {target!r}: give a SIP URI or a number")
-
-    def _on_event(self, event: StackEvent) -> None:
-        if event.event is Event.CALL_ESTABLISHED:
-            if not self._established.done():
-                self._established.set_result(None)
-        elif event.event is Event.CALL_CLOSED:
-            self._end(self._reason(event.text or ""))
-
-    def _reason(self, text: str) -> str:
-        if self._established.done():
-            return {"rtp stream error": "no audio", "Call transfered": "transferred"}.get(text, "caller hung up")
-        if self._incoming:
-            return "caller gave up"
-        status = text.partition(" ")[0]
-        return {"486": "busy", "603": "declined"}.get(status, f"refused: {status}" if status.isdigit() else "failed")
-
-    def _on_key(self, event: DigitEvent) -> None:
-        self.media.keys.append(event.digit)
-
-    def _too_long(self) -> None:
-        self._hanging_up = asyncio.get_running_loop().create_task(self.hang_up("call too long"))
-
-    def _end(self, reason: str) -> None:
-        if self._limit is not None:
-            self._limit.cancel()
-        if not self.ended.done():
-            self.ended.set_result(reason)
+MEDIA_ENCRYPTION = {Srtp.OFF: (), Srtp.OPTIONAL: ("mediaenc=srtp",), Srtp.MANDATORY: ("mediaenc=srtp-mand",)}
+# Of every account: any called name is ours, and no stream of pictures is offered or taken.
+COMMON_PARAMETERS = ("catchall=yes", "video_codecs=none")
 
 
 class SipEndpoint:
-    """The one SIP user agent of this process.
+    """The one SIP stack of this process: a user agent for each transport, and one for each trunk.
 
     Args:
         settings: where it listens.
@@ -242,104 +45,196 @@ class SipEndpoint:
         self._settings = settings
         self._acceptor = acceptor
         self._runtime = Runtime()
-        self._agent: UserAgent | None = None
+        self._agents: dict[Transport, UserAgent] = {}
+        self._trunks: list[TrunkLine] = []
         self._legs: set[SipLeg] = set()
         self._offers: set[asyncio.Task[None]] = set()
+        self._files: Path | None = None
         self.port = settings.port
         self.failed: asyncio.Future[str] | None = None  # resolves when the stack dies under us; set by `start`
-
-    async def start(self) -> None:
-        """Opens the port and takes calls from now on.
-
-        Raises:
-            OSError: the address cannot be listened on.
-        """
-        self.port = self._settings.port or free_port(self._settings.host)
-        self.failed = asyncio.get_running_loop().create_future()
-        self._runtime.on_dead = self._on_dead
-        try:
-            await self._runtime.start(self._config())
-        except BaresipError as error:
-            raise OSError(
-                errno.EADDRINUSE if "in use" in str(error) else errno.EADDRNOTAVAIL,
-                f"cannot listen for SIP on {self._settings.host}:{self.port} (udp): {error}",
-            ) from error
-        # A peer's REFER could make us dial any number: refuse them all.
-        self._agent = await UserAgent.create(self._runtime, self._account(), transfer_policy="reject")
-        self._agent.on_incoming(self._on_incoming)
-
-    async def dial(self, target: str) -> SipLeg:
-        """A call to a SIP URI; `answer` of the leg waits until it is taken.
-
-        Raises:
-            LegError: not a SIP URI, or the request cannot be sent.
-        """
-        if self._agent is None:
-            raise LegError("the SIP endpoint is not running")
-        if not SIP_URI.fullmatch(target):
-            raise LegError(f"cannot call {target!r}: not a SIP URI")
-        try:
-            call = await self._agent.dial(target, video=False)
-        except BaresipError as error:
-            raise LegError(f"cannot call {target!r}: {error}") from error
-        leg = SipLeg(call, self._settings, from_=self.uri, to=target)
-        self._keep(leg)
-        return leg
 
     @property
     def uri(self) -> str:
         """Our own address."""
-        return f"sip:{self._settings.user}@{self._domain()}"
+        return f"sip:{self._settings.user}@{self._domain(self._settings.transports[0])}"
+
+    @property
+    def trunks(self) -> tuple[TrunkStatus, ...]:
+        """Every trunk's registration as it is now."""
+        return tuple(line.status for line in self._trunks)
+
+    async def start(self) -> None:
+        """Opens the ports, takes calls from now on, and begins to register at the trunks.
+
+        Raises:
+            OSError: the address cannot be listened on, the certificate cannot be used, or the kernel takes no filter.
+        """
+        self.port = self._settings.port or free_port(self._settings.host, self._settings.transports)
+        self.failed = asyncio.get_running_loop().create_future()
+        self._runtime.on_dead = self._on_dead
+        if self._settings.tls is not None:
+            self._files = Path(tempfile.mkdtemp(prefix="trunkline-sip-"))  # readable by us alone
+        try:
+            await self._runtime.start(self._config())
+        except BaresipError as error:
+            self._forget_files()
+            raise OSError(
+                errno.EADDRINUSE if "in use" in str(error) else errno.EADDRNOTAVAIL,
+                f"cannot listen for SIP on {self._settings.host}:{self.port} "
+                f"({', '.join(self._settings.transports)}): {error}",
+            ) from error
+        try:
+            # Requests that come before the first user agent is there find nobody: no gap for those we refuse.
+            if self._settings.networks and not restrict((self.port, self.port + 1), self._settings.networks):
+                raise OSError(errno.ENOTSOCK, "the sockets of the SIP stack were not found: no source filter")
+            await self._create_agents()
+        except BaseException:
+            await self.close()
+            raise
+
+    async def dial(self, target: str) -> SipLeg:
+        """A call to a SIP URI, or to a number at the first trunk; `answer` of the leg waits until it is taken.
+
+        A URI at a trunk's domain goes through that trunk, with its name and password.
+
+        Raises:
+            LegError: not a SIP URI or number, no trunk for a number, or the request cannot be sent.
+        """
+        if not self._agents:
+            raise LegError("the SIP endpoint is not running")
+        line, uri = self._route(target)
+        agent = line.agent if line else self._agent_for(uri)
+        early: list[StackEvent] = []
+        self._runtime.subscribe(early.append)
+        try:
+            call = await agent.dial(uri, video=False)
+        except BaresipError as error:
+            raise LegError(f"cannot call {target!r}: {error}") from error
+        finally:
+            self._runtime.unsubscribe(early.append)
+        from_ = f"sip:{line.trunk.user}@{line.trunk.domain}" if line else self.uri
+        leg = SipLeg(call, self._settings, from_=from_, to=uri)
+        self._keep(leg)
+        # An answer within the same millisecond is dispatched before there is a call that would take note of it.
+        for event in early:
+            call._on_stack_event(event)
+        return leg
 
     async def close(self) -> None:
-        """Hangs up what is left and closes the port."""
+        """Hangs up what is left, takes registrations back and closes the ports."""
         for leg in tuple(self._legs):
             await leg.hang_up("agent stopped")
         for offer in tuple(self._offers):
             offer.cancel()
         await asyncio.gather(*self._offers, return_exceptions=True)
+        await asyncio.gather(*(line.close() for line in self._trunks))
         with contextlib.suppress(BaresipError):
             await self._runtime.close()
+        self._forget_files()
 
     def _config(self) -> Config:
         settings = self._settings
         lines = [
-            f"sip_listen {self._domain()}",
-            "sip_transports udp",  # else it also takes the same TCP port, and the next one for TLS
+            f"sip_listen {_authority(settings.host, self.port)}",
+            f"sip_transports {','.join(settings.transports)}",  # else it takes all three
+            f"sip_trans_def {settings.transports[0]}",
             "audio_jitter_buffer_type fixed",
             f"audio_jitter_buffer_ms {settings.jitter_ms[0]}-{settings.jitter_ms[1]}",
         ]
         if settings.rtp_ports is not None:
             lines.append(f"rtp_ports {settings.rtp_ports[0]}-{settings.rtp_ports[1]}")
+        if settings.tls is not None:
+            lines += self._tls_lines(settings.tls)
         anywhere = ipaddress.ip_address(settings.host).is_unspecified
         return Config(
             net_interface=None if anywhere else settings.host,
             max_concurrent_calls=None,  # the acceptor knows the capacity
-            expose_headers=("From", "To"),
+            expose_headers=PARTY_HEADERS,
             rtp_timeout=settings.rtp_timeout_s,
             extra_config_text="\n".join(lines),
         )
 
-    def _account(self) -> Account:
+    def _tls_lines(self, tls: Tls) -> list[str]:
+        """The stack wants certificate and key in one file."""
+        assert self._files is not None
+        parts = [path.read_text().strip() for path in (tls.certificate, tls.key) if path is not None]
+        bundle = self._files / "certificate.pem"
+        bundle.touch(mode=0o600)
+        bundle.write_text("\n".join([*parts, ""]))
+        lines = [f"sip_certificate {bundle}", f"sip_verify_server {'yes' if tls.ca else 'no'}"]
+        return [*lines, f"sip_cafile {tls.ca.resolve()}"] if tls.ca else lines
+
+    async def _create_agents(self) -> None:
+        # Requests are matched on user and transport, so each transport has an agent of its own.
+        for transport in self._settings.transports:
+            account = Account(
+                user=self._settings.user,
+                domain=self._domain(transport),
+                password="",
+                reg_interval=0,
+                transport=transport,
+                audio_codecs=self._settings.codecs,
+                dtmf_mode="auto",
+                extra_params=(*COMMON_PARAMETERS, *MEDIA_ENCRYPTION[self._settings.srtp]),
+            )
+            self._agents[transport] = await self._create_agent(account)
+        for trunk in self._settings.trunks:
+            line = TrunkLine(trunk, await self._create_agent(self._trunk_account(trunk)))
+            self._trunks.append(line)
+            line.start()
+
+    async def _create_agent(self, account: Account) -> UserAgent:
+        # A peer's REFER could make us dial any number: refuse them all.
+        agent = await UserAgent.create(self._runtime, account, transfer_policy="reject")
+        agent.on_incoming(self._on_incoming)
+        return agent
+
+    def _trunk_account(self, trunk: Trunk) -> Account:
+        direct = trunk.proxy is None and trunk.transport == self._settings.transports[0]
+        srtp = self._settings.srtp if trunk.srtp is None else trunk.srtp
         return Account(
-            user=self._settings.user,
-            domain=self._domain(),
-            password="",
-            reg_interval=0,
+            user=trunk.user,
+            domain=trunk.domain,
+            password=trunk.password,
+            registrar=None if direct else f"sip:{trunk.proxy or trunk.domain};transport={trunk.transport}",
+            reg_interval=trunk.expires_s,
+            transport=trunk.transport,
             audio_codecs=self._settings.codecs,
-            extra_params=("catchall=yes",),
+            dtmf_mode="auto",
+            auth_user=trunk.auth_user,
+            extra_params=(*COMMON_PARAMETERS[1:], *MEDIA_ENCRYPTION[srtp]),
         )
 
-    def _domain(self) -> str:
-        host = self._settings.host
-        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
+    def _route(self, target: str) -> tuple[TrunkLine | None, str]:
+        """The trunk and the URI to call."""
+        if NUMBER.fullmatch(target):
+            if not self._trunks:
+                raise LegError(f"cannot call {target!r}: a number needs a trunk, and none is configured")
+            line = self._trunks[0]
+            return line, f"sip:{target}@{line.trunk.domain}"
+        if not SIP_URI.fullmatch(target):
+            raise LegError(f"cannot call {target!r}: not a SIP URI, nor a number")
+        host = host_of(target)
+        return next((line for line in self._trunks if line.trunk.domain.lower() == host), None), target
+
+    def _agent_for(self, uri: str) -> UserAgent:
+        wanted = "tls" if uri.startswith("sips:") else uri.lower().partition(";transport=")[2].partition(";")[0]
+        if not wanted:
+            return self._agents[self._settings.transports[0]]
+        for transport, agent in self._agents.items():
+            if transport == wanted:
+                return agent
+        raise LegError(f"cannot call over {wanted!r}: SIP transports are {', '.join(self._agents)}")
+
+    def _domain(self, transport: Transport) -> str:
+        return _authority(self._settings.host, self.port + (transport == "tls"))
 
     def _on_incoming(self, call: Call) -> None:
         leg = SipLeg(
             call,
             self._settings,
-            from_=_uri(call.headers.get("From"), call.peer),
-            to=_uri(call.headers.get("To"), self.uri),
+            from_=party(call.headers, self._settings.caller_headers, call.peer or ""),
+            to=party(call.headers, self._settings.called_headers, self.uri),
         )
         self._keep(leg)
         offer = asyncio.get_running_loop().create_task(self._offer(leg), name="sip-offer")
@@ -362,6 +257,10 @@ class SipEndpoint:
         self._legs.add(leg)
         leg.ended.add_done_callback(lambda _: self._legs.discard(leg))
 
+    def _forget_files(self) -> None:
+        if self._files is not None:
+            shutil.rmtree(self._files, ignore_errors=True)
+
     def _on_dead(self) -> None:
         for leg in tuple(self._legs):
             leg.lost("SIP stack died")
@@ -369,17 +268,23 @@ class SipEndpoint:
             self.failed.set_result("the SIP stack died; a new process is needed")
 
 
-def free_port(host: str) -> int:
-    """A UDP port of `host` that is free now."""
+def free_port(host: str, transports: tuple[str, ...] = ("udp",)) -> int:
+    """A port of `host` that is free now for all of these transports; TLS takes the one after it."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
+    while True:
+        with contextlib.ExitStack() as stack:
+            first = stack.enter_context(socket.socket(family, socket.SOCK_DGRAM))
+            first.bind((host, 0))
+            port = int(first.getsockname()[1])
+            try:
+                for transport in transports:
+                    if transport != "udp":
+                        probe = stack.enter_context(socket.socket(family, socket.SOCK_STREAM))
+                        probe.bind((host, port + (transport == "tls")))
+            except (OSError, OverflowError):
+                continue
+            return port
 
 
-def _uri(header: str | None, otherwise: str | None) -> str:
-    """The URI of a From or To header: `"Ann" <sip:ann@example.com>;tag=1` gives `sip:ann@example.com`."""
-    if not header:
-        return otherwise or ""
-    bracketed = re.search(r"<([^>]*)>", header)
-    return bracketed.group(1) if bracketed else header.partition(";")[0].strip()
+def _authority(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

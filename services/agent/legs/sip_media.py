@@ -27,6 +27,7 @@ class SipMedia:
         self._tx_from = INPUT_RATE
         self._tx_channels = 1
         self.output_rate = 0  # hertz; 0 until media is up
+        self.held = False  # nothing goes either way: music on hold is not heard, and no word is lost in it
         self._bound = False
 
     def is_up(self) -> bool:
@@ -42,6 +43,8 @@ class SipMedia:
         except (AudioRestarted, AudioNotActive):
             self._bound = False
             return b""
+        if self.held:
+            return b""
         samples = np.frombuffer(raw, dtype=np.int16)
         if self._rx_channels > 1:
             samples = samples.reshape(-1, self._rx_channels).mean(axis=1).astype(np.int16)
@@ -49,7 +52,7 @@ class SipMedia:
 
     def write(self, pcm: bytes, rate: int) -> bool:
         """Queues 16-bit mono PCM of `rate` hertz for sending, after what is queued; False when it is lost."""
-        if not self.is_up():
+        if self.held or not self.is_up():
             return False
         if rate != self._tx_from:
             self._tx, self._tx_from = converter(rate, self.output_rate), rate

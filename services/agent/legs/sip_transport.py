@@ -19,7 +19,7 @@ from pipecat.transports.base_input import BaseInputTransport
 from pipecat.transports.base_output import BaseOutputTransport
 from pipecat.transports.base_transport import BaseTransport, TransportParams
 
-from services.agent.legs.base import INPUT_RATE, PACKET_MS
+from services.agent.legs.base import INPUT_RATE, PACKET_MS, HoldFrame
 from services.agent.legs.sip_media import SipMedia
 
 log = logging.getLogger(__name__)
@@ -89,7 +89,11 @@ class SipInput(BaseInputTransport):  # type: ignore[misc]
 
     async def _receive(self) -> None:
         pending = bytearray()
+        held = False
         while True:
+            if self._media.held != held:
+                held = self._media.held
+                await self.push_frame(HoldFrame(held=held))
             pending += self._media.read()
             while len(pending) >= FRAME_BYTES:
                 pcm = bytes(pending[:FRAME_BYTES])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from baresip import AudioInfo, AudioNotActive, AudioRestarted
 
-from services.agent.legs.sip import SipSettings, _uri, free_port
+from services.agent.legs.sip import free_port
 from services.agent.legs.sip_media import SipMedia
 
 
@@ -126,6 +126,19 @@ def test_a_restart_with_another_codec_goes_on_at_its_rate() -> None:
     assert loudest(bytes(line.sent), 16_000) == pytest.approx(440, abs=3)
 
 
+def test_what_comes_and_goes_while_the_call_is_held_is_dropped() -> None:
+    line = Line()
+    call = media(line)
+    call.held = True
+    line.received = sine(500, 8000, 0.1).tobytes()
+    assert call.read() == b""
+    assert not call.write(bytes(320), 8000)
+    assert not line.sent
+    call.held = False
+    assert call.read() == b""  # music on hold does not come late either
+    assert call.write(bytes(320), 8000)
+
+
 def test_a_flush_leaves_nothing_unsent() -> None:
     line = Line()
     call = media(line)
@@ -138,39 +151,6 @@ def test_a_flush_leaves_nothing_unsent() -> None:
     assert np.abs(np.frombuffer(bytes(line.sent), np.int16)).max() <= 2  # dither
 
 
-@pytest.mark.parametrize(
-    ("header", "uri"),
-    [
-        ('"Ann Smith" <sip:ann@example.com:5070>;tag=1', "sip:ann@example.com:5070"),
-        ("<sip:ann@example.com;user=phone>;tag=1", "sip:ann@example.com;user=phone"),
-        ("sip:ann@example.com;tag=1", "sip:ann@example.com"),
-        ("", "sip:fallback@example.com"),
-        (None, "sip:fallback@example.com"),
-    ],
-)
-def test_the_uri_is_taken_out_of_an_address_header(header: str | None, uri: str) -> None:
-    assert _uri(header, "sip:fallback@example.com") == uri
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"host": "localhost"}, "not an IP address"),
-        ({"host": ""}, "not an IP address"),
-        ({"port": 65536}, "between 0 and 65535"),
-        ({"port": -1}, "between 0 and 65535"),
-        ({"rtp_ports": (80, 90)}, "between 1024 and 65535"),
-        ({"rtp_ports": (30_000, 20_000)}, "lowest first"),
-        ({"jitter_ms": (0, 100)}, "positive"),
-        ({"jitter_ms": (80, 40)}, "lowest first"),
-        ({"rtp_timeout_s": 0}, "positive"),
-        ({"max_call_s": 0.0}, "positive"),
-    ],
-)
-def test_unusable_settings_are_refused(settings: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        SipSettings(**settings)
-
-
-def test_a_free_port_is_found() -> None:
-    assert 1024 <= free_port("127.0.0.1") <= 65535
+@pytest.mark.parametrize("transports", [("udp",), ("udp", "tcp", "tls")])
+def test_a_free_port_is_found(transports: tuple[str, ...]) -> None:
+    assert 1024 <= free_port("127.0.0.1", transports) <= 65534
