@@ -21,7 +21,7 @@ from training.synthesis import CLIPS_A_SHARD, SPEECH, make_shards, render, silen
 
 Waveform = npt.NDArray[np.float32]
 
-_WEIGHTS = {
+WEIGHTS = {
     "number": 26.0, "yes": 4.0, "no": 4.0, "recall": 5.0, "repeat": 4.5, "book": 8.0, "change": 4.0, "book_day": 3.0,
     "book_time": 2.5, "book_open": 2.5, "change_open": 1.5, "hours_day": 6.5, "hours": 4.0, "address": 3.5,
     "greet": 2.5,
@@ -73,7 +73,7 @@ def _unintelligible(rng: Random, split: Split) -> Waveform:
         envelope = np.interp(np.arange(len(wave)), np.linspace(0, len(wave), 6), noise.uniform(0, 1, 6))
         wave = np.convolve(wave * envelope, np.ones(rng.randrange(1, 12)) / 4, "same").astype(np.float32)
         return wave / np.float32(np.abs(wave).max() * rng.uniform(2, 30))
-    text, _ = make_request(draw(_WEIGHTS, rng), split, rng)
+    text, _ = make_request(draw(WEIGHTS, rng), split, rng)
     wave = render(text, voices.random_speaker(rng, 0.0), rng)
     if kind < 0.55:
         return wave[::-1].copy()
@@ -85,7 +85,7 @@ def _unintelligible(rng: Random, split: Split) -> Waveform:
 
 
 def _caller(rng: Random, split: Split) -> tuple[Clip, Waveform]:
-    intent = draw(_WEIGHTS, rng, _ALL)
+    intent = draw(WEIGHTS, rng, _ALL)
     speaker = voices.random_speaker(rng)
     if intent == "noise":
         return Clip("", "noise", intent), _unintelligible(rng, split)
