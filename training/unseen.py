@@ -172,14 +172,14 @@ UNSEEN: dict[str, tuple[str, ...]] = {
         "speed it up i'm in a hurry",
         "you're speaking awfully slowly could you go quicker",
     ),
-    "style": (
-        "could you say that in a cheerful voice",
-        "say it again but really sadly",
-        "i don't like that voice can you sound different",
-    ),
-    "language": (
+    "style": ("i don't like that voice can you sound different",),
+    "repeat_happy": ("could you say that in a cheerful voice",),
+    "repeat_sad": ("say it again but really sadly",),
+    "chinese": (
         "do you speak any chinese",
         "could we carry on in mandarin please",
+    ),
+    "language": (
         "my english isn't great is there another language you can use",
         "what languages can you talk to me in",
     ),

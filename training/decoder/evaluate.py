@@ -23,7 +23,7 @@ from training.augment import g711
 from training.decoder.data import Recording, recordings, test_shards
 from training.decoder.export import FOLDER
 from training.decoder.voice import speak
-from training.judge import transcribe, word_error_rate
+from training.judge import error_rate, transcribe
 from training.paths import CACHE, REPLY_RATE, SPEECH_RATE
 
 Waveform = npt.NDArray[np.float32]
@@ -82,14 +82,14 @@ def _row(name: str, say: Say, found: Sequence[Recording]) -> dict[str, float | s
     domain = [i for i, item in enumerate(found) if item.kind != "wide"]
 
     def domain_error(hypotheses: Sequence[str]) -> float:
-        return round(100 * word_error_rate([texts[i] for i in domain], [hypotheses[i] for i in domain]), 1)
+        return round(100 * error_rate([texts[i] for i in domain], [hypotheses[i] for i in domain]), 1)
 
     seconds = sum(len(item.codes) for item in found) / 12.5
     return {
         "what": name,
         "WER %": domain_error(heard),
         "WER over G.711 %": domain_error(narrow),
-        "WER with wide text %": round(100 * word_error_rate(texts, heard), 1),
+        "WER with wide text %": round(100 * error_rate(texts, heard), 1),
         "mel L1": round(distance / len(found), 3),
         "core seconds per second": round(busy / seconds, 4),
     }

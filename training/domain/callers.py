@@ -1,6 +1,6 @@
 """Recordings of callers: each a request of the domain in some voice; and of the agent: each answer in its own voice."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from random import Random
 from typing import cast
 
@@ -8,11 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from training import corpus, voices
-from training.domain import replies
-from training.domain.facts import training_pool
+from training.domain.answers import Said, answers, confirmation, recollection
 from training.domain.numbers import as_said, random_number
-from training.domain.replies import Pace, Request
+from training.domain.replies import Request
 from training.domain.requests import INTENTS, bare_number, draw, make_request
+from training.domain.sentences import DAYS, TIMES, Style
 from training.domain.wordings import PATTERNS
 from training.paths import REPLY_RATE, SPEECH_RATE
 from training.shards import Clip, list_shards, read_index
@@ -28,12 +28,13 @@ WEIGHTS = {
     "parcel": 3.0, "cancel": 3.0, "transfer": 4.0, "identity": 3.0, "other": 7.0, "noise": 2.0, "price_small": 2.2,
     "price_medium": 2.2, "price_large": 2.2, "price_all": 2.5, "bye": 3.0, "thanks": 2.5, "how": 2.0, "style": 1.2,
     "language": 1.5, "slower": 1.2, "faster": 1.2, "hours_weekend": 0.8,
+    "happy": 1.0, "sad": 1.0, "calm": 1.0, "normal": 0.8, "chinese": 1.2, "english": 1.0, "repeat_slow": 0.9,
+    "repeat_fast": 0.9, "repeat_happy": 0.9, "repeat_sad": 0.9, "repeat_calm": 0.9, "repeat_chinese": 1.0,
+    "repeat_english": 0.8,
 }  # fmt: skip
 _ALL = (*INTENTS, "noise")
 _UNUSUAL_LENGTHS = 0.06
-SPEED: dict[Pace, float] = {"": 1.0, "slow": 0.74, "fast": 1.36}
-PACES: tuple[Pace, ...] = ("slow", "fast")
-_PACED, _PACED_NUMBERS = 0.22, 0.25
+SPEED: dict[Style, float] = {"slow": 0.74, "fast": 1.36}
 READING = "reading"  # words to be read off the tokens, no request
 
 
@@ -45,7 +46,7 @@ def _domain_words() -> tuple[str, ...]:
         for word in pattern.replace("[", " ").replace("]", " ").replace("|", " ").split()
         if "{" not in word
     }
-    return tuple(sorted(words | set(corpus.DIGITS) | set(replies.DAYS) | {w for t in replies.TIMES for w in t.split()}))
+    return tuple(sorted(words | set(corpus.DIGITS) | set(DAYS) | {w for t in TIMES for w in t.split()}))
 
 
 _DOMAIN_WORDS = _domain_words()
@@ -113,9 +114,9 @@ def _clip(text: str, speaker: voices.Speaker, request: Request) -> Clip:
     return Clip(text, speaker.name, request.intent, request.slots)
 
 
-def pace_of(clip: Clip) -> Pace:
-    """How an answer's recording is spoken."""
-    return cast(Pace, clip.slots.get("pace", ""))
+def style_of(clip: Clip) -> Style:
+    """How an answer's recording is spoken; recordings from before there were moods call it pace."""
+    return cast(Style, clip.slots.get("style") or clip.slots.get("pace", ""))
 
 
 def request_of(clip: Clip) -> Request:
@@ -144,55 +145,13 @@ def make_reading(count: int, seed: int) -> None:
     make_shards("reading-train", count, lambda rng, _: _reading(rng, "train"), seed)
 
 
-Said = tuple[str, Pace]  # an answer and how it is spoken
-
-
-def _stated() -> Iterator[str]:
-    """Answers of which there is a limited number: fixed ones, days and times, and every fact of a training persona."""
-    yield from replies.all_fixed()
-    for day in (*replies.DAYS, "Sunday"):
-        yield from (replies.hours_on(day), replies.ask_time(day))
-        if day != "Sunday":
-            for time in replies.TIMES:
-                yield from (replies.booked(day, time), replies.moved(day, time))
-    yield from training_pool().texts()
-
-
-def _endless(rng: Random, split: Split) -> Iterator[str]:
-    """Numbers without end, and sentences of any kind."""
-    while True:
-        number = random_number(rng, split, rng.choice([2, 7, 8]) if rng.random() < 0.03 else None)
-        yield replies.confirmation(number)
-        if rng.random() < 0.5:
-            yield replies.recollection(number)
-        if rng.random() < 0.2:
-            yield corpus.written(random_number(rng, split, rng.choice([1, 2, 3, 4, 5, 6])))
-        if rng.random() < 0.3:
-            text = corpus.wide_text(rng)
-            if split_of(text) == split:
-                yield corpus.written(text)
-
-
-def _replies(rng: Random, split: Split) -> Iterator[Said]:
-    """Everything the agent may have to say, much of it also slowly and fast."""
-    if split == "train":
-        yield from ((text, "") for text in _stated())
-        usual = set(replies.all_fixed())
-        for text in _stated():
-            for pace in PACES:
-                if text in usual or rng.random() < _PACED:
-                    yield text, pace
-    for text in _endless(rng, split):
-        yield text, (rng.choice(PACES) if rng.random() < _PACED_NUMBERS else "")
-
-
 def _make_spoken(name: str, said: Sequence[Said], seed: int) -> None:
     """Shards `name` of the agent's voice at 22.05 kHz, short silence at both ends."""
 
     def make(_: Random, place: int) -> tuple[Clip, Waveform]:
-        text, pace = said[place]
-        speaker = voices.Speaker(speed=SPEED[pace])
-        slots: dict[str, str] = {"pace": pace} if pace else {}
+        text, style = said[place]
+        speaker = voices.Speaker(speed=SPEED.get(style, 1.0))
+        slots: dict[str, str] = {"style": style} if style else {}
         return Clip(text, voices.AGENT, slots=slots), voices.say(text, speaker, REPLY_RATE)
 
     make_shards(name, len(said) // CLIPS_A_SHARD, make, seed, rate=REPLY_RATE)
@@ -201,7 +160,7 @@ def _make_spoken(name: str, said: Sequence[Said], seed: int) -> None:
 def make_replies(count: int, split: Split, seed: int) -> None:
     """Shards `replies-<split>`: what there is a limited number of first, then numbers and sentences; nothing twice."""
     said: dict[Said, None] = {}  # in order, each once
-    source = _replies(Random(f"{seed} replies {split}"), split)
+    source = answers(Random(f"{seed} replies {split}"), split)
     while len(said) < count * CLIPS_A_SHARD:
         said[next(source)] = None
     _make_spoken(f"replies-{split}", list(said), seed)
@@ -213,7 +172,7 @@ def make_number_replies(split: Split, seed: int, limit: int) -> None:
     for path in list_shards(SPEECH, f"callers-{split}"):
         for clip in read_index(path):
             if number := clip.slots.get("number"):
-                said[replies.confirmation(number), ""] = None
+                said[confirmation(number, "en"), ""] = None
                 if split_of(f"recall {number}") == "train" and len(said) % 3:
-                    said[replies.recollection(number), ""] = None
+                    said[recollection(number, "en"), ""] = None
     _make_spoken(f"replies-heard-{split}", list(said)[: limit * CLIPS_A_SHARD], seed)

@@ -1,4 +1,4 @@
-"""What a persona's system prompt says: names, hours, an address, prices; and personas made at random.
+"""What a persona's system prompt says, in English: names, hours, an address, prices; and personas made at random.
 
 A persona is put together from four parts. Each part's combination is in training or kept for test by a hash of its
 words, so a test persona has a name and company, an address and prices that no training prompt has together; the words
@@ -6,11 +6,13 @@ themselves are common to both. Opening hours are too few for that: all their com
 """
 
 import functools
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from random import Random
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
+from training.domain.sentences import WEEKDAYS
+from training.languages import Language
 from training.splits import Split, split_of
 
 NAMES = (
@@ -55,7 +57,9 @@ def number_words(value: int) -> str:
 
 @dataclass(frozen=True)
 class Facts:
-    """A persona's facts, in the words that are said."""
+    """A persona's facts, in the words that are said, and the sentences that state them."""
+
+    language: ClassVar[Language] = "en"
 
     name: str = "Mira"
     company: str = "Harbour Parcel"
@@ -68,6 +72,14 @@ class Facts:
     medium: str = "seven"
     large: str = "eleven"
     currency: str = "euros"
+
+    @property
+    def languages(self) -> tuple[Language, ...]:
+        return (self.language,)
+
+    def speaking(self, language: Language) -> "Facts":
+        """Themselves: a fact is stated in the language of the prompt where the prompt has no other."""
+        return self
 
     @property
     def greeting(self) -> str:
@@ -97,6 +109,20 @@ class Facts:
         return (
             f"A small parcel costs {self.small} {self.currency}, a medium one {self.medium}, a large one {self.large}."
         )
+
+    @property
+    def stated(self) -> dict[str, str]:
+        """By name, every sentence that states facts and has nothing to fill in."""
+        prices = {f"price_{size}": self.price_of(size) for size in ("small", "medium", "large")}
+        return {
+            "greeting": self.greeting,
+            "hours": self.hours,
+            "hours_weekend": self.weekend,
+            "address": self.where,
+            "price_all": self.prices,
+            "identity": self.identity,
+            **prices,
+        }
 
     def hours_on(self, day: str) -> str:
         """`day` Monday to Saturday."""
@@ -146,7 +172,7 @@ class Facts:
 DEFAULT = Facts()
 
 
-def _in_split(make: Callable[[Random], T], key: Callable[[T], str], split: Split, rng: Random) -> T:
+def in_split(make: Callable[[Random], T], key: Callable[[T], str], split: Split, rng: Random) -> T:
     while True:
         part = make(rng)
         if split_of(key(part)) == split:
@@ -159,72 +185,90 @@ def random_who(split: Split, rng: Random) -> tuple[str, str]:
     def make(rng: Random) -> tuple[str, str]:
         return rng.choice(NAMES), f"{rng.choice(_COMPANY_FIRST)} {rng.choice(_COMPANY_LAST)}"
 
-    return _in_split(make, lambda who: f"who {who[0]} {who[1]}", split, rng)
+    return in_split(make, lambda who: f"who {who[0]} {who[1]}", split, rng)
 
 
 def random_address(split: Split, rng: Random) -> str:
     def make(rng: Random) -> str:
         return f"{number_words(rng.randrange(1, 100))} {rng.choice(_STREETS)} {rng.choice(_STREET_KINDS)}"
 
-    return _in_split(make, lambda address: f"address {address}", split, rng)
+    return in_split(make, lambda address: f"address {address}", split, rng)
 
 
-def random_prices(split: Split, rng: Random) -> tuple[str, str, str, str]:
+def random_prices(split: Split, rng: Random, currencies: Sequence[str] = CURRENCIES) -> tuple[str, str, str, str]:
     """Small, medium, large, currency."""
 
     def make(rng: Random) -> tuple[str, str, str, str]:
         small = rng.randrange(2, 10)
         medium = small + rng.randrange(1, 8)
         large = medium + rng.randrange(1, 12)
-        return number_words(small), number_words(medium), number_words(large), rng.choice(CURRENCIES)
+        return number_words(small), number_words(medium), number_words(large), rng.choice(currencies)
 
-    return _in_split(make, lambda prices: "prices " + " ".join(prices), split, rng)
+    return in_split(make, lambda prices: "prices " + " ".join(prices), split, rng)
 
 
 def random_hours(rng: Random) -> tuple[str, str, str, str]:
     return rng.choice(OPENS), rng.choice(CLOSES), rng.choice(SATURDAY_OPENS), rng.choice(SATURDAY_CLOSES)
 
 
-def assemble(who: tuple[str, str], hours: tuple[str, str, str, str], where: str, prices: Sequence[str]) -> Facts:
-    return Facts(*who, *hours, where, *prices)
-
-
-def random_facts(split: Split, rng: Random) -> Facts:
+def random_facts(split: Split, rng: Random, currencies: Sequence[str] = CURRENCIES) -> Facts:
     """A persona all of whose parts are of the split (hours of any)."""
-    return assemble(random_who(split, rng), random_hours(rng), random_address(split, rng), random_prices(split, rng))
+    who, hours, where = random_who(split, rng), random_hours(rng), random_address(split, rng)
+    return Facts(*who, *hours, where, *random_prices(split, rng, currencies))
+
+
+def all_hours() -> list[tuple[str, str, str, str]]:
+    return [(a, b, c, d) for a in OPENS for b in CLOSES for c in SATURDAY_OPENS for d in SATURDAY_CLOSES]
 
 
 @dataclass(frozen=True)
 class Pool:
-    """Parts that training personas are put together from; what is said of each has been recorded."""
+    """Parts that training personas of one language are put together from; what is said of each has been recorded."""
 
     who: tuple[tuple[str, str], ...]
     addresses: tuple[str, ...]
     prices: tuple[tuple[str, str, str, str], ...]
+    default: Facts = DEFAULT
+    hours: tuple[tuple[str, str, str, str], ...] = field(default_factory=lambda: tuple(all_hours()))
 
     def facts(self, rng: Random) -> Facts:
-        return assemble(rng.choice(self.who), random_hours(rng), rng.choice(self.addresses), rng.choice(self.prices))
+        who, hours = rng.choice(self.who), rng.choice(self.hours)
+        return self._with(who, hours, rng.choice(self.addresses), rng.choice(self.prices))
+
+    def _with(
+        self,
+        who: tuple[str, str] | None = None,
+        hours: tuple[str, str, str, str] | None = None,
+        address: str | None = None,
+        prices: tuple[str, str, str, str] | None = None,
+    ) -> Facts:
+        """The default persona with other parts."""
+        d = self.default
+        return type(d)(
+            *(who or (d.name, d.company)),
+            *(hours or (d.opens, d.closes, d.saturday_opens, d.saturday_closes)),
+            address or d.address,
+            *(prices or (d.small, d.medium, d.large, d.currency)),
+        )
 
     def texts(self) -> list[str]:
         """Every answer that states a fact of some persona of the pool, and every greeting."""
-        found: dict[str, None] = {}
-        for name, company in self.who:
-            facts = Facts(name=name, company=company)
-            found |= {facts.greeting: None, facts.identity: None}
+        return list(dict.fromkeys(self._texts()))
+
+    def _texts(self) -> Iterator[str]:
+        for who in self.who:
+            facts = self._with(who=who)
+            yield from (facts.greeting, facts.identity)
         for address in self.addresses:
-            found[Facts(address=address).where] = None
-        for small, medium, large, currency in self.prices:
-            facts = Facts(small=small, medium=medium, large=large, currency=currency)
-            found |= {facts.prices: None} | {facts.price_of(size): None for size in ("small", "medium", "large")}
-        for hours in _all_hours():
-            facts = Facts(DEFAULT.name, DEFAULT.company, *hours)
-            found |= {facts.hours: None, facts.weekend: None, facts.hours_on("Saturday"): None}
-            found |= {facts.hours_on(day): None for day in ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday")}
-        return list(found)
-
-
-def _all_hours() -> list[tuple[str, str, str, str]]:
-    return [(a, b, c, d) for a in OPENS for b in CLOSES for c in SATURDAY_OPENS for d in SATURDAY_CLOSES]
+            yield self._with(address=address).where
+        for prices in self.prices:
+            facts = self._with(prices=prices)
+            yield facts.prices
+            yield from (facts.price_of(size) for size in ("small", "medium", "large"))
+        for hours in self.hours:
+            facts = self._with(hours=hours)
+            yield from (facts.hours, facts.weekend, facts.hours_on("Saturday"))
+            yield from (facts.hours_on(day) for day in WEEKDAYS)
 
 
 @functools.cache

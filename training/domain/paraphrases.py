@@ -280,20 +280,20 @@ PARAPHRASES: dict[str, list[str]] = {
     ],
     "repeat": [
         "[sorry|excuse me|pardon|oh sorry] i [was distracted|was not listening|lost you|couldn't follow|did not follow|missed the last part|did not get that]",
-        "[could|can|would] you [please|] [repeat|say] [it|that|what you just said|what you said|this|everything] [again|one more time|slowly|for me|please|]",
+        "[could|can|would] you [please|] [repeat|say] [it|that|what you just said|what you said|this|everything] [again|one more time|for me|please|]",
         "[what|how] was that [again|now|please]",
         "[you were|it was|that was] [too quiet|hard to hear|not clear|unclear|breaking up] [say it again|please repeat|again please]",
         "[tell me|give me] that [again|once more|one more time]",
     ],
     "slower": [
-        "[could|can|would] you [please|] [say it|speak|talk|go|answer] [a little|a bit|much|] [slower|more slowly|less fast|less quickly]",
+        "[could|can|would] you [please|] [speak|talk|go|answer] [a little|a bit|much|] [slower|more slowly|less fast|less quickly]",
         "[i am|i'm] [old|not so quick|a little deaf|hard of hearing|writing it down|taking notes|not a native speaker] [please speak slowly|slower please|please slow down|speak more slowly]",
         "i [cannot|can't|could not|couldn't] follow [you|that] [slower please|please speak slowly|you talk too fast|you speak too fast|please slow down]",
         "[take your time|no need to rush|do not rush|don't hurry|not in such a hurry] [please|]",
         "[a little|a bit|much] slower [please|if you can|would be good]",
     ],
     "faster": [
-        "[could|can|would] you [please|] [say it|speak|talk|go|answer] [a little|a bit|much|] [faster|more quickly|quicker|less slowly]",
+        "[could|can|would] you [please|] [speak|talk|go|answer] [a little|a bit|much|] [faster|more quickly|quicker|less slowly]",
         "[i have no time|i am in a hurry|i have not got all day|time is money] [speak faster|faster please|please hurry|talk quicker|please speed up]",
         "[a little|a bit|much] [faster|quicker] [please|if you can|would be good]",
         "[you are|this is] [very|so|much too|terribly|too] slow [speed up|hurry up|faster please|speak faster]",
@@ -334,17 +334,15 @@ PARAPHRASES: dict[str, list[str]] = {
         "[enjoy your day|have a lovely day|have a nice weekend|all the best|take care of yourself|good night] [bye|goodbye|]",
     ],
     "style": [
-        "[could|can|would] you [please|] [speak|sound|talk|be|answer] [more|a bit more|a little|] [happy|sad|cheerful|friendly|serious|excited|calm]",
+        "[could|can|would] you [please|] [speak|sound|talk|be|answer] [more|a bit more|a little|] [serious|angry|scared|surprised]",
         "i [do not like|don't like|hate|would like another|want another] [your|] voice",
-        "[say|tell me|repeat] [it|that] [as if you were happy|as if you were sad|with a smile|like a child|like a man|like a woman]",
+        "[say|tell me|repeat] [it|that] [like a child|like a man|like a woman]",
     ],
     "language": [
-        "[is it possible|would it be possible|could we maybe|could we|can we perhaps] to [speak|talk|continue] [in|] [german|french|spanish|chinese|italian|polish|mandarin|russian]".replace(
-            "could we maybe|could we|can we perhaps", "will it be possible"
-        ),
-        "[could we|can we|may we|shall we] [maybe|perhaps|rather|] [speak|talk|continue|do this] [in|] [german|french|spanish|chinese|italian|polish|mandarin|russian]",
-        "[i|my wife|my mother] [speak|speaks|understand|understands|know|knows] [only|better|] [german|french|spanish|chinese|italian|polish|mandarin|russian]",
-        "[is there|do you have] [somebody|an option|a version|a line] [in|for|who speaks] [german|french|spanish|chinese|italian|polish|mandarin|russian]",
+        "[is it possible|would it be possible|will it be possible] to [speak|talk|continue] [in|] [german|french|spanish|italian|polish|russian]",
+        "[could we|can we|may we|shall we] [maybe|perhaps|rather|] [speak|talk|continue|do this] [in|] [german|french|spanish|italian|polish|russian]",
+        "[i|my wife|my mother] [speak|speaks|understand|understands|know|knows] [only|better|] [german|french|spanish|italian|polish|russian]",
+        "[is there|do you have] [somebody|an option|a version|a line] [in|for|who speaks] [german|french|spanish|italian|polish|russian]",
         "my english is [bad|poor|not good|not so good|terrible]",
     ],
     "other": [

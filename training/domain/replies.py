@@ -1,128 +1,50 @@
 """The right answer to every request, given what was said before: the behaviour that the language model learns.
 
-Facts are a persona's (facts.py); by default those of personas/default.yaml, and a test compares them.
+Facts are a persona's (facts.py); by default those of personas/default.yaml, and a test compares them. The answer
+follows the caller's language turn by turn; what is remembered is common to both languages. A fact that the persona's
+prompt does not have in the caller's language is stated in the other: names and addresses cannot be translated.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 from training.domain.facts import DEFAULT, Facts
-
-Language = Literal["en", "zh"]
-Pace = Literal["", "slow", "fast"]  # how an answer is spoken
+from training.domain.mandarin.sentences import MANDARIN
+from training.domain.personas import Persona
+from training.domain.sentences import ENGLISH, Answer, Sentences, Style
+from training.languages import Language
 
 SYSTEM = (
     "User will provide you with a speech instruction. Do it step by step. First, think about the instruction and "
     "respond in a interleaved manner, with 13 text token followed by 26 audio tokens. "
 )
-PERSONA = DEFAULT.prompt()
-GREETING = DEFAULT.greeting
+SENTENCES: dict[Language, Sentences] = {"en": ENGLISH, "zh": MANDARIN}
 
-WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday")
-DAYS = (*WEEKDAYS, "Saturday")
-TIMES = tuple(
-    hour + half
-    for hour in ("nine", "ten", "eleven", "twelve", "one", "two", "three", "four", "five")
-    for half in ("", " thirty")
-)
-
-_FIXED = {
-    "greet": "Hello. How can I help you?",
-    "parcel": "Please tell me your parcel number.",
-    "book_open": "On which day, and at what time?",
-    "change_open": "To which day, and what time?",
-    "cancel": "Your pick-up is cancelled.",
-    "transfer": "I will connect you to a colleague. Please hold the line.",
-    "slower": "Of course, I will speak slower.",
-    "faster": "Of course, I will speak faster.",
-    "how": "I am fine, thank you. How can I help you?",
-    "thanks": "You are welcome. Is there anything else?",
-    "bye": "Thank you for calling. Goodbye.",
-    "style": "I am sorry, I cannot change my voice.",
-    "language": "I am sorry, I only speak English.",
-    "other": "I cannot help with that, but I can help with parcels, prices, opening hours and pick-ups.",
-    "noise": "I am sorry, I did not catch that.",
-}
-NOTED = "Thank you, it is noted. A text message will follow."
-AGAIN = "I am sorry. Please tell me the number again."
-NO_NUMBER = "You have not told me a number yet."
-WHAT_ELSE = "All right. What can I do for you?"
-ANYTHING_ELSE = "All right. Is there anything else?"
-CLOSED = "We are closed on Sunday."
-ANOTHER_DAY = "We are closed on Sunday. Please choose another day."
-DAY_TOO = "On which day?"
-
-ANNOUNCEMENTS = (
-    GREETING,
-    "Are you still there?",
-    "Goodbye.",
-    "Please hold the line.",
-    "One moment, please.",
-    "I will connect you now.",
-    "I am sorry, something went wrong.",
-    "I am sorry, please try again later.",
-    "I am sorry, all lines are busy. Please call again later.",
-    "Thank you for waiting.",
-    "Thank you for calling. Goodbye.",
-    "This call is recorded.",
-    "This call will end in one minute.",
-    "I did not hear anything. Goodbye.",
-    "Welcome back.",
-    "Your call is being transferred.",
-    "Nobody is available right now.",
-    "Please wait a moment.",
-    "How can I help you?",
-    "Sorry, could you say that again?",
-    "I'm sorry, something went wrong. Please say that again.",
-    "Please say that again.",
-    "I am sorry, I have to end the call now. Goodbye.",
-    "You are now connected to a colleague.",
-    "Hello, how can I help you?",
-)
+# Requests that change how the agent speaks from then on, and in which language it answers at once.
+STYLE_ASKED: dict[str, Style] = {
+    "slower": "slow", "faster": "fast", "happy": "happy", "sad": "sad", "calm": "calm", "normal": "",
+}  # fmt: skip
+LANGUAGE_ASKED: dict[str, Language] = {"chinese": "zh", "english": "en"}
+# Requests for the last answer in a style or language; when there is none, they mean the style or language alone.
+REPEATED = {
+    "repeat_slow": "slower", "repeat_fast": "faster", "repeat_happy": "happy", "repeat_sad": "sad",
+    "repeat_calm": "calm", "repeat_chinese": "chinese", "repeat_english": "english",
+}  # fmt: skip
 
 
-def fixed(facts: Facts = DEFAULT) -> dict[str, str]:
-    """By intent, every answer that has no slots but the persona's facts."""
-    prices = {f"price_{size}": facts.price_of(size) for size in ("small", "medium", "large")}
-    stated = {
-        "hours": facts.hours,
-        "hours_weekend": facts.weekend,
-        "address": facts.where,
-        "price_all": facts.prices,
-        "identity": facts.identity,
-    }
-    return {**_FIXED, **stated, **prices}
+def say(answer: Answer, persona: Persona, language: Language) -> str:
+    """An answer in words. Raises KeyError for a sentence that there is not."""
+    facts = persona.speaking(language)
+    if answer.name == "hours_day":
+        return facts.hours_on(answer.day)
+    stated = facts.stated
+    return stated[answer.name] if answer.name in stated else SENTENCES[language].say(answer)
 
 
 def all_fixed(facts: Facts = DEFAULT) -> list[str]:
-    """Every answer without slots."""
-    rest = (NOTED, AGAIN, NO_NUMBER, WHAT_ELSE, ANYTHING_ELSE, CLOSED, ANOTHER_DAY, DAY_TOO)
-    return list(dict.fromkeys([*fixed(facts).values(), *rest, *ANNOUNCEMENTS]))
-
-
-def confirmation(number: str) -> str:
-    return f"I have {number}. Is that right?"
-
-
-def recollection(number: str) -> str:
-    return f"The number is {number}."
-
-
-def booked(day: str, time: str) -> str:
-    return f"I have booked your pick-up for {day} at {time}."
-
-
-def moved(day: str, time: str) -> str:
-    return f"Your pick-up is now on {day} at {time}."
-
-
-def ask_time(day: str) -> str:
-    return f"At what time on {day}?"
-
-
-def hours_on(day: str, facts: Facts = DEFAULT) -> str:
-    return CLOSED if day == "Sunday" else facts.hours_on(day)
+    """In the language of the facts, every answer and announcement that has nothing to fill in."""
+    sentences = SENTENCES[facts.language]
+    return list(dict.fromkeys([*sentences.fixed, *facts.stated.values(), *sentences.announcements]))
 
 
 @dataclass(frozen=True)
@@ -154,68 +76,75 @@ class Memory:
     """What a receptionist keeps in mind during a call."""
 
     number: str | None = None
-    last: str | None = None
+    last: Answer | None = None
     asked: str | None = None  # "number" (is it right?), "day" or "time" (of a pick-up), "else" (anything else?)
     day: str = ""
     changing: bool = False
-    pace: Pace = ""
+    style: Style = ""
+    language: Language = "en"  # of the last answer
 
 
 class Receptionist:
     """Answers a call's requests one after the other, from the facts of a persona."""
 
-    def __init__(self, greeting: str | None = GREETING, facts: Facts = DEFAULT) -> None:
-        self.memory = Memory(last=greeting)
-        self.facts = facts
-        self._fixed = fixed(facts)
+    def __init__(self, greeted: bool = True, persona: Persona = DEFAULT) -> None:
+        self.memory = Memory(last=Answer("greeting") if greeted else None, language=persona.language)
+        self.persona = persona
 
     def answer(self, request: Request) -> str:
         """The answer. Raises KeyError for an unknown intent."""
         memory = self.memory
+        meant = REPEATED.get(request.intent, request.intent)
+        memory.style = STYLE_ASKED.get(meant, memory.style)
+        if request.intent != "noise":
+            memory.language = LANGUAGE_ASKED.get(meant, request.language)
         if request.intent == "repeat":
-            return memory.last or self._fixed["noise"]
+            return self._say(memory.last or Answer("noise"))
+        if request.intent in REPEATED and memory.last:
+            return self._say(memory.last)
         asked, memory.asked = memory.asked, None
-        memory.last = self._answer(request, asked)
-        return memory.last
+        memory.last = self._answer(request, meant, asked)
+        return self._say(memory.last)
 
-    def _answer(self, request: Request, asked: str | None) -> str:
+    def _say(self, answer: Answer) -> str:
+        return say(answer, self.persona, self.memory.language)
+
+    def _answer(self, request: Request, meant: str, asked: str | None) -> Answer:
         memory = self.memory
-        match request.intent:
+        match meant:
             case "number":
                 memory.number, memory.asked = request.number, "number"
-                return confirmation(request.number)
+                return Answer("confirmation", number=request.number)
             case "recall":
-                return recollection(memory.number) if memory.number else NO_NUMBER
+                return Answer("recollection", number=memory.number) if memory.number else Answer("no_number")
             case "yes":
-                return NOTED if asked == "number" else WHAT_ELSE
+                return Answer("noted" if asked == "number" else "what_else")
             case "no":
                 if asked == "number":
                     memory.number = None
-                    return AGAIN
-                return self._fixed["bye"] if asked == "else" else ANYTHING_ELSE
+                    return Answer("again")
+                return Answer("bye" if asked == "else" else "anything_else")
             case "hours_day":
-                return hours_on(request.day, self.facts)
+                return Answer("closed") if request.day == "Sunday" else Answer("hours_day", day=request.day)
             case "book" | "change" | "book_day" | "book_time":
                 return self._appointment(request, asked)
             case "book_open" | "change_open":
                 memory.asked, memory.changing = "day", request.intent == "change_open"
             case "thanks":
                 memory.asked = "else"
-            case "slower" | "faster":
-                memory.pace = "slow" if request.intent == "slower" else "fast"
-        return self._fixed[request.intent]
+        return Answer(meant)
 
-    def _appointment(self, request: Request, asked: str | None) -> str:
+    def _appointment(self, request: Request, asked: str | None) -> Answer:
         memory = self.memory
         day = request.day or (memory.day if asked == "time" else "")
         memory.changing = request.intent == "change" or (asked in ("day", "time") and memory.changing)
         if day == "Sunday":
             memory.asked = "day"
-            return ANOTHER_DAY
+            return Answer("another_day")
         if not day:
             memory.asked = "day"
-            return DAY_TOO
+            return Answer("day_too")
         if not request.time:
             memory.asked, memory.day = "time", day
-            return ask_time(day)
-        return moved(day, request.time) if memory.changing else booked(day, request.time)
+            return Answer("ask_time", day=day)
+        return Answer("moved" if memory.changing else "booked", day=day, time=request.time)

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from random import Random
 
 from training.domain.numbers import as_said, random_number
-from training.domain.replies import DAYS, TIMES, Request
+from training.domain.replies import Request
+from training.domain.sentences import DAYS, TIMES
 from training.domain.wordings import PATTERNS, random_wording
 from training.splits import Split
 

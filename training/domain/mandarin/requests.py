@@ -2,25 +2,20 @@
 
 from random import Random
 
-from training.corpus import DIGITS
 from training.domain.mandarin.errands import ERRANDS
 from training.domain.mandarin.talk import TALK
+from training.domain.mandarin.words import HOURS, WEEK, say_number
 from training.domain.numbers import random_number
-from training.domain.replies import DAYS, TIMES, Request
+from training.domain.replies import Request
 from training.domain.sampling import Wordings
+from training.domain.sentences import DAYS, TIMES
 from training.grammar import Patterns, tidy
 from training.splits import Split
 
 PATTERNS: Patterns = {**ERRANDS, **TALK}
 INTENTS = tuple(PATTERNS)
-random_wording = Wordings(PATTERNS).random
-
-DIGIT_CHARACTERS = dict(zip(DIGITS, "零一二三四五六七八九", strict=True))
-_WEEK = dict(zip((*DAYS, "Sunday"), "一二三四五六天", strict=True))
-HOURS = {
-    "seven": "七点", "eight": "八点", "nine": "九点", "ten": "十点", "eleven": "十一点", "twelve": "十二点",
-    "one": "一点", "two": "两点", "three": "三点", "four": "四点", "five": "五点", "six": "六点",
-}  # fmt: skip
+WORDINGS = Wordings(PATTERNS)
+random_wording = WORDINGS.random
 
 _BEFORE = (
     "你好", "您好", "喂", "喂你好", "你好请问", "嗯", "呃", "那个", "不好意思", "请问", "hello", "对了", "那",
@@ -43,7 +38,7 @@ _AS_YAO = 0.35  # 幺 for one, which is hard to tell from seven on a telephone
 
 def number_as_said(number: str, rng: Random) -> str:
     """Digits in English words as a Mandarin speaker says them: 四七幺九."""
-    said = "".join(DIGIT_CHARACTERS[word] for word in number.split())
+    said = say_number(number)
     return said.replace("一", "幺") if rng.random() < _AS_YAO else said
 
 
@@ -51,14 +46,13 @@ def day_as_said(day: str, rng: Random) -> str:
     """`day`: Monday to Sunday. 星期六, 周六, 礼拜六, now and then Saturday."""
     if rng.random() < _ENGLISH_DAY:
         return day
-    name = _WEEK[day]
     if day == "Sunday" and rng.random() < 0.4:
         return rng.choice(["星期日", "周日", "周日"])
-    return rng.choice(["星期", "星期", "周", "周", "礼拜"]) + name
+    return rng.choice(["星期", "星期", "周", "周", "礼拜"]) + ("天" if day == "Sunday" else WEEK[day])
 
 
 def time_as_said(time: str, rng: Random) -> str:
-    """`time` as in replies.TIMES: 十点半, 上午十点半, 十点三十分; 两点, 下午两点钟."""
+    """`time` as in sentences.TIMES: 十点半, 上午十点半, 十点三十分; 两点, 下午两点钟."""
     hour, _, half = time.partition(" ")
     text = HOURS[hour]
     if half:
