@@ -18,7 +18,8 @@ _CHINESE = r"[\u3001-\u303f\u4e00-\u9fff\uff01-\uff5e]"
 _BESIDE_CHINESE = re.compile(rf"(?<={_CHINESE}) | (?={_CHINESE})")
 
 
-def _split(pattern: str) -> list[str | list[str]]:
+@functools.cache
+def _split(pattern: str) -> tuple[str | list[str], ...]:
     """A pattern as literal pieces and lists of alternatives (each a pattern of its own)."""
     pieces: list[str | list[str]] = []
     literal = ""
@@ -45,7 +46,7 @@ def _split(pattern: str) -> list[str | list[str]]:
             i += 1
         pieces += [literal, options]
         literal = ""
-    return [*pieces, literal]
+    return (*pieces, literal)
 
 
 def tidy(text: str) -> str:

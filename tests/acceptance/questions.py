@@ -26,7 +26,7 @@ from services.agent.ask_events import CallWatch
 from tests.acceptance.report import Asked, markdown, stage_times
 from tests.integration import stack as stacks
 from tests.integration.phone import RATE, CallFailedError, Pcm, phone
-from training.judge import transcribe
+from training.judge import transcribe_in
 from training.paths import SPEECH_RATE
 from training.questions import Question, render, test_questions
 
@@ -51,7 +51,7 @@ async def ask_one(question: Question, voice_seed: int, uri: str, calls: str, dir
         return replace(asked, problem=f"{type(error).__name__}: {error}")
     finally:
         story = await watch.finish(5.0)
-    heard = await asyncio.to_thread(transcribe, (answer / 32768).astype(np.float32), RATE)
+    heard = await asyncio.to_thread(transcribe_in, question.language, (answer / 32768).astype(np.float32), RATE)
     # A pause in the question may make two turns of it; the greeting is turn 0.
     caption = " / ".join(story.captions[turn] for turn in sorted(story.captions) if turn > 0)
     last_turn = max(story.stages, default=0)

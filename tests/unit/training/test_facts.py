@@ -5,6 +5,7 @@ import pytest
 from training.domain.conversations import sample_call
 from training.domain.facts import DEFAULT, Facts, number_words, random_facts, training_pool
 from training.domain.replies import Receptionist, Request, all_fixed
+from training.languages import Language
 from training.splits import assert_disjoint
 
 
@@ -34,7 +35,7 @@ def test_answers_come_from_the_facts() -> None:
     facts = Facts(
         "Tom", "Red Fox Mail", "eight", "five", "nine", "one", "forty two Mill Lane", "two", "five", "six", "pounds"
     )
-    desk = Receptionist(None, facts)
+    desk = Receptionist(greeted=False, persona=facts)
     assert desk.answer(Request("address")) == "Our address is forty two Mill Lane."
     assert desk.answer(Request("price_medium")) == "A medium parcel costs five pounds."
     assert desk.answer(Request("hours_day", day="Saturday")) == "On Saturday we are open from nine to one."
@@ -52,12 +53,13 @@ def test_the_pool_has_everything_that_its_personas_state() -> None:
         assert facts.greeting in texts
 
 
-def test_the_pace_asked_for_is_kept_for_the_rest_of_the_call() -> None:
-    def draw(intent: str, rng: Random) -> tuple[int, Request]:
+def test_the_style_asked_for_is_kept_for_the_rest_of_the_call() -> None:
+    def draw(intent: str, language: Language, rng: Random) -> tuple[int, Request]:
         return 0, Request(intent)
 
-    call = sample_call(draw, Random(1), lambda reply: True, script=("address", "slower", "hours", "faster", "how"))
-    assert [turn.pace for turn in call if turn.request] == ["", "slow", "slow", "fast", "fast"]
+    script = ("address", "slower", "hours", "repeat_happy", "how", "normal", "bye")
+    call = sample_call(draw, Random(1), lambda reply: True, script=script)
+    assert [turn.style for turn in call if turn.request] == ["", "slow", "slow", "happy", "happy", "", ""]
 
 
 @pytest.mark.parametrize(("value", "words"), [(1, "one"), (12, "twelve"), (40, "forty"), (99, "ninety nine")])

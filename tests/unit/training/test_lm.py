@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -7,10 +8,12 @@ import pytest
 import torch
 
 from services.lm.prompt import ChatTemplate
-from training.domain.callers import Said
+from training.domain.answers import Said
 from training.domain.facts import DEFAULT
+from training.domain.mandarin.requests import make_request as make_mandarin_request
 from training.domain.numbers import random_number
-from training.domain.replies import all_fixed
+from training.domain.personas import DEFAULTS, Bilingual
+from training.domain.replies import Request, all_fixed
 from training.domain.requests import INTENTS, make_request
 from training.lm import bpe, transformers_model
 from training.lm.data import Calls, Codes, LossWeights, Mix, Row, Writer, batches, collate
@@ -131,28 +134,43 @@ def test_collate_keeps_positions_lengths_and_alignable_speech() -> None:
     assert batch.word_lengths.tolist() == [1]
 
 
-def _callers(rng: Random) -> list[Utterance]:
+def _callers(rng: Random, make_request: Callable[..., tuple[str, Request]] = make_request) -> list[Utterance]:
     out = [Utterance(Clip("", "noise", "noise"), [np.zeros(4, np.int16)])]
     for intent in INTENTS:
         for _ in range(3):
             number = random_number(rng, "train") if intent == "number" else None
             text, request = make_request(intent, "train", rng, number)
-            slots = {name: getattr(request, name) for name in ("number", "day", "time") if getattr(request, name)}
             codes = np.array([rng.randrange(CODES) for _ in range(60)], np.int16)
-            out.append(Utterance(Clip(text, "hibari", intent, slots), [codes]))
+            out.append(Utterance(Clip(text, "hibari", intent, request.slots), [codes]))
     return out
 
 
 def test_answers_are_those_of_the_persona_in_the_prompt(template: ChatTemplate) -> None:
     rng = Random(1)
     calls = Calls(template, _callers(rng), {}, nearest_codes(torch.randn(CODES, 8)), 1)
-    facts, prefix = next(found for found in iter(calls.persona, None) if found[0] != DEFAULT)
+    persona, prefix = next(found for found in iter(calls.persona, None) if found[0] != DEFAULT)
+    facts = persona.speaking("en")
     assert facts.company in template.text.decode(token for token in prefix if template.text.knows(token))
     calls.mix = Mix({"written": 1.0}, 0, 0, 0, 0, True)
     calls.replies = {(text, ""): np.zeros(9, np.int16) for who in (facts, DEFAULT) for text in all_fixed(who)}
     rows = [template.text.decode(t for t in calls.row(facts).ids if template.text.knows(t)) for _ in range(200)]
     assert any(facts.where in row for row in rows)
     assert not any(DEFAULT.where in row for row in rows)
+
+
+def test_callers_of_two_languages_are_answered_in_theirs(template: ChatTemplate) -> None:
+    rng = Random(2)
+    callers = [*_callers(rng), *_callers(rng, make_mandarin_request)]
+    calls = Calls(template, callers, {}, nearest_codes(torch.randn(CODES, 8)), 1)
+    assert {calls.persona()[0].languages for _ in range(100)} == {("en",), ("zh",), ("en", "zh"), ("zh", "en")}
+    both = Bilingual(DEFAULTS["zh"], DEFAULTS["en"])
+    calls.mix = Mix({"written": 1.0}, 0, 0, 0, 0, True)
+    calls.replies = {(text, ""): np.zeros(9, np.int16) for facts in DEFAULTS.values() for text in all_fixed(facts)}
+    rows = [template.text.decode(t for t in calls.row(both).ids if template.text.knows(t)) for _ in range(200)]
+    for language, facts in DEFAULTS.items():
+        assert {calls.draw("hours", language, rng)[1].language for _ in range(5)} == {language}
+        assert calls.draw("noise", language, rng)[1].intent == "noise"
+        assert any(facts.where in row for row in rows)
 
 
 def test_an_answer_in_writing_has_all_its_text_and_no_end(template: ChatTemplate) -> None:
