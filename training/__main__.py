@@ -145,11 +145,12 @@ def questions(
     folder: Annotated[Path, typer.Argument(help="where the WAV files and questions.json go")],
     count: Annotated[int, typer.Option(min=1)] = 40,
     seed: Seed = 1,
+    mandarin: Annotated[bool, typer.Option("--mandarin", help="questions in Mandarin")] = False,
 ) -> None:
     """Write acceptance questions: unseen wordings in training voices, and what a right answer contains."""
     from training.questions import write_questions
 
-    write_questions(folder, count, seed)
+    write_questions(folder, count, seed, "zh" if mandarin else "en")
 
 
 @app.command()

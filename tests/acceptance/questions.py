@@ -27,6 +27,7 @@ from tests.acceptance.report import Asked, markdown, stage_times
 from tests.integration import stack as stacks
 from tests.integration.phone import RATE, CallFailedError, Pcm, phone
 from training.judge import transcribe_in
+from training.languages import Language
 from training.paths import SPEECH_RATE
 from training.questions import Question, render, test_questions
 
@@ -113,20 +114,24 @@ def main(
     at_once: Annotated[int, typer.Option(min=1, max=8, help="calls at a time")] = 1,
     sip: Annotated[str, typer.Option(help="host:port of a running agent's SIP user agent")] = "",
     calls: Annotated[str, typer.Option(help="host:port of its Calls service")] = "",
+    mandarin: Annotated[
+        bool, typer.Option("--mandarin", help="ask in Mandarin; the agent's persona must speak it")
+    ] = False,
     need: Annotated[float, typer.Option(help="share of right answers below which the run fails")] = 0.8,
     out: Annotated[Path, typer.Option(help="directory of the report: questions.json and questions.md")] = BENCHMARKS,
 ) -> None:
     """Asks questions over the phone and reports how many answers are right, and how soon they came."""
     if bool(sip) != bool(calls):
         raise typer.BadParameter("--sip and --calls go together")
-    questions = test_questions(n, seed)
+    language: Language = "zh" if mandarin else "en"
+    questions = test_questions(n, seed, language=language)
     began = time.time()
     with an_agent(sip, calls, at_once) as (uri, address):
         results = asyncio.run(ask_all(questions, seed, uri, address, at_once))
     right = sum(result.right for result in results)
     circumstances = (
         f"Phone calls by Debian's baresip over G.711 on loopback, {at_once} at a time, one question each "
-        f"(seed {seed}); judged by Whisper tiny.en on what the phone heard. "
+        f"(seed {seed}); judged by Whisper {'base' if mandarin else 'tiny.en'} on what the phone heard. "
         f"{time.strftime('%d %B %Y', time.gmtime(began))}, "
         f"{os.cpu_count()} cores ({platform.machine()}), load {os.getloadavg()[1]:.1f} at the end."
     )

@@ -28,9 +28,6 @@ WEIGHTS = {
     "parcel": 3.0, "cancel": 3.0, "transfer": 4.0, "identity": 3.0, "other": 7.0, "noise": 2.0, "price_small": 2.2,
     "price_medium": 2.2, "price_large": 2.2, "price_all": 2.5, "bye": 3.0, "thanks": 2.5, "how": 2.0, "style": 1.2,
     "language": 1.5, "slower": 1.2, "faster": 1.2, "hours_weekend": 0.8,
-    "happy": 1.0, "sad": 1.0, "calm": 1.0, "normal": 0.8, "chinese": 1.2, "english": 1.0, "repeat_slow": 0.9,
-    "repeat_fast": 0.9, "repeat_happy": 0.9, "repeat_sad": 0.9, "repeat_calm": 0.9, "repeat_chinese": 1.0,
-    "repeat_english": 0.8,
 }  # fmt: skip
 _ALL = (*INTENTS, "noise")
 _UNUSUAL_LENGTHS = 0.06

@@ -86,6 +86,13 @@ def test_numbers_are_said_digit_by_digit_now_and_then_with_yao() -> None:
     assert any(number in text for number in said)
 
 
+def test_the_same_digits_are_in_the_same_split_in_both_languages() -> None:
+    rng = Random(4)
+    test = {make_request("number", "test", rng)[1].number for _ in range(300)}
+    train = {request("number", "train", rng)[1].number for request in (make_request, english.make_request) * 300}
+    assert_disjoint(train, test, "numbers")
+
+
 @pytest.mark.parametrize("time", TIMES)
 def test_times_are_said_with_their_hour(time: str) -> None:
     rng = Random(3)
