@@ -70,6 +70,7 @@ def test_requests_mean_what_english_ones_mean() -> None:
             assert request.intent == intent
             assert request.language == "zh"
             assert "{" not in text
+            assert language_of(text) == "zh"
             assert tidy(text) == text
             if request.number:
                 assert number_split(request.number) == "train"

@@ -10,6 +10,7 @@ from training.domain.replies import Request
 from training.domain.sampling import Wordings
 from training.domain.sentences import DAYS, TIMES
 from training.grammar import Patterns, tidy
+from training.languages import language_of
 from training.splits import Split
 
 PATTERNS: Patterns = {**ERRANDS, **TALK}
@@ -77,6 +78,8 @@ def hesitate(text: str, rng: Random) -> str:
 def make_request(intent: str, split: Split, rng: Random, number: str | None = None) -> tuple[str, Request]:
     """A caller's sentence of this intent, and what it means. Everything in it is of the given split."""
     text = random_wording(intent, split, rng)
+    while language_of(text) != "zh":  # "ok" alone is of no language
+        text = random_wording(intent, split, rng)
     slots: dict[str, str] = {"language": "zh"}
     if "{number}" in text:
         slots["number"] = number or random_number(rng, split)
