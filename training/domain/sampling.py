@@ -32,7 +32,7 @@ class Wordings:
 
     def __init__(self, patterns: Patterns) -> None:
         self.patterns = patterns
-        self._every = functools.cache(self._list)
+        self._by_split = functools.cache(self._list)
         self._patterns_with = functools.cache(self._choices)
 
     def random(self, intent: str, split: Split, rng: Random) -> str:
@@ -46,17 +46,19 @@ class Wordings:
         number = rng.choice(choices)
         pattern = self.patterns[intent][number]
         if count(pattern) <= _LISTED:
-            return rng.choice(self._every(intent, number, split))
+            return rng.choice(self._by_split(intent, number)[split])
         for _ in range(_TRIES):
             if wording_split(text := expand(pattern, rng)) == split:
                 return text
         raise ValueError(f"no wording of {pattern!r} was found in the {split} split")
 
-    def _list(self, intent: str, pattern: int, split: Split) -> tuple[str, ...]:
-        """All wordings of one pattern in one split."""
-        texts = dict.fromkeys(every(self.patterns[intent][pattern]))
-        return tuple(text for text in texts if wording_split(text) == split)
+    def _list(self, intent: str, pattern: int) -> dict[Split, list[str]]:
+        """All wordings of one pattern."""
+        listed: dict[Split, list[str]] = {"train": [], "validation": [], "test": []}
+        for text in dict.fromkeys(every(self.patterns[intent][pattern])):
+            listed[wording_split(text)].append(text)
+        return listed
 
     def _choices(self, intent: str, split: Split) -> tuple[int, ...]:
         patterns = enumerate(self.patterns[intent])
-        return tuple(i for i, pattern in patterns if count(pattern) > _LISTED or self._every(intent, i, split))
+        return tuple(i for i, pattern in patterns if count(pattern) > _LISTED or self._by_split(intent, i)[split])
