@@ -173,12 +173,7 @@ UNSEEN: dict[str, tuple[str, ...]] = {
         "you're speaking awfully slowly could you go quicker",
     ),
     "style": ("i don't like that voice can you sound different",),
-    "repeat_happy": ("could you say that in a cheerful voice",),
-    "repeat_sad": ("say it again but really sadly",),
-    "chinese": (
-        "do you speak any chinese",
-        "could we carry on in mandarin please",
-    ),
+    "chinese": (),
     "language": (
         "my english isn't great is there another language you can use",
         "what languages can you talk to me in",

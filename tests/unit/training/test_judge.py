@@ -36,7 +36,7 @@ def test_normalise_makes_spellings_of_the_same_words_equal(heard: str, meant: st
     assert normalise(heard) == normalise(meant)
 
 
-def test_word_error_rate_counts_edits_per_reference_word() -> None:
+def test_error_rate_counts_edits_per_reference_word() -> None:
     assert error_rate(["one two three four"], ["one two five"]) == 0.5
     assert error_rate(["4719"], ["four seven one nine"]) == 0.0
     with pytest.raises(ValueError, match="1 references but 2"):
