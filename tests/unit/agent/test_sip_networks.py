@@ -25,7 +25,10 @@ from services.agent.legs.sip_settings import networks_named
 def test_packets_are_kept_by_their_source(networks: str, source: str, kept: bool) -> None:
     family, host = (socket.AF_INET6, "::1") if ":" in source else (socket.AF_INET, "127.0.0.1")
     with socket.socket(family, socket.SOCK_DGRAM) as ours, socket.socket(family, socket.SOCK_DGRAM) as theirs:
-        ours.bind((host, 0))
+        try:
+            ours.bind((host, 0))
+        except OSError:
+            pytest.skip(f"this machine has no {host}")
         theirs.bind((source, 0))
         ours.settimeout(0.2)
         assert restrict([ours.getsockname()[1]], networks_named(networks)) == 1
