@@ -105,7 +105,7 @@ async def test_conversations_are_held_over_wideband_codecs(agent: Agent, tmp_pat
     await tell_the_hours(answers)
 
 
-async def tell_the_hours(answers: list[Pcm]) -> None:
+async def tell_the_hours(answers: tuple[Pcm, ...]) -> None:
     """By the long words of the answer, which a busy machine does not tear."""
     for answer in answers:
         text = await heard(answer)
