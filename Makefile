@@ -5,9 +5,9 @@ PYTHON ?= python3.11
 VENV := .venv/bin
 export PYTHON
 # one thread a process: the tests start many, and a small machine has few cores
-test unit integration acceptance triton: export OMP_NUM_THREADS = 1
+test unit integration acceptance hangups triton: export OMP_NUM_THREADS = 1
 
-.PHONY: help setup setup-dev setup-training demo ask test lint typecheck imports protos protos-check unit integration acceptance bench triton vllm clean
+.PHONY: help setup setup-dev setup-training demo ask test lint typecheck imports protos protos-check unit integration acceptance hangups bench triton vllm clean
 
 help: ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ protos-check: setup-dev ## fail when generated code is stale or the contracts br
 
 acceptance: setup-dev ## forty real phone calls, judged; takes some minutes
 	$(VENV)/python -m tests.acceptance.questions --n 40
+
+hangups: setup-dev ## 300 phone calls hung up at random moments; nothing of them may be left; takes some minutes
+	$(VENV)/python -m tests.acceptance.hangups --calls 300
 
 bench: setup-dev ## measure the engines against the reference's schedule, write docs/benchmarks
 	$(VENV)/python -m benchmarks

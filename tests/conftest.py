@@ -14,6 +14,7 @@ COMMANDS = {
     "chromium": "chromium",
     "espeak-ng": "espeak-ng",
     "flite": "flite",
+    "kamailio": "kamailio",
     "redis-server": "redis-server",
     "sip-tester": "sipp",
     "sipsak": "sipsak",

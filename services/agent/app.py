@@ -16,7 +16,8 @@ from services.agent.calls import SERVICE, CallsServicer
 from services.agent.events import EventBus
 from services.agent.http import HttpServer, make_app
 from services.agent.legs.base import INPUT_RATE
-from services.agent.legs.sip import SipEndpoint, SipSettings
+from services.agent.legs.sip import SipSettings
+from services.agent.legs.sip_workers.supervisor import SipWorkers
 from services.agent.models import ModelError, ModelServices
 from services.agent.personas import PersonaError, load_personas
 from services.agent.phone_line import PhoneLineError, sip_settings
@@ -92,12 +93,13 @@ async def start(settings: AgentSettings, stack: AsyncExitStack) -> "tuple[int, a
     stack.push_async_callback(http.stop)
     failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     if line is not None:
-        _require_free(line)
-        sip = SipEndpoint(line, switchboard)
+        sip = _sip_workers(line, settings.sip_workers, switchboard)
+        for worker in sip.settings:
+            _require_free(worker)
         await sip.start()
         stack.push_async_callback(sip.close)
         switchboard.dialler = sip
-        failed = sip.failed or failed
+        failed = sip.failed
     port = await calls.start()
 
     async def stop_serving() -> None:
@@ -123,6 +125,13 @@ def _require_free(line: SipSettings) -> None:
             except OSError as error:
                 reason = f"cannot listen for SIP on {line.host}:{port} ({transport}): {error.strerror}"
                 raise StartError(reason) from error
+
+
+def _sip_workers(line: SipSettings, count: int, switchboard: Switchboard) -> SipWorkers:
+    try:
+        return SipWorkers(line, count, switchboard)
+    except ValueError as error:  # the last one's port, say
+        raise StartError(str(error)) from error
 
 
 async def _bury_lost(store: Store) -> None:

@@ -42,6 +42,9 @@ class AgentSettings(ProcessSettings):
     http_listen: str = Field("127.0.0.1:8080", description="host:port of the web page and its signalling")
     calls_listen: str = Field("127.0.0.1:50050", description="host:port of the Calls gRPC service; port 0: a free one")
     rtp_ports: str = Field("10000-10199", description="UDP ports for the media of phone calls, first-last")
+    sip_workers: int = Field(
+        2, ge=1, le=64, description="processes with a SIP user agent each, on the given port, the next but one, ..."
+    )
     capacity: int = Field(8, ge=1, le=1024, description="calls at once")
     personas: Path = Field(Path("personas"), description="directory of persona files (*.yaml)")
     persona: str = Field("default", description="persona that answers numbers which no other one lists")

@@ -137,6 +137,8 @@ class Store:
         for call_id in live:
             if await self._redis.exists(f"call:{call_id}:lease"):
                 continue
+            if not await self._redis.sismember("calls:live", call_id):
+                continue  # it ended, in good order, since the list was read
             async with self._redis.pipeline() as pipe:
                 pipe.hset(f"call:{call_id}", mapping={"state": CallState.ENDED.value, "reason": "its agent was lost"})
                 _end(pipe, call_id)

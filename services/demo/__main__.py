@@ -61,7 +61,7 @@ def _agent(settings: DemoSettings, redis_port: int, ports: dict[str, int]) -> Ch
     for name, port in ports.items():
         command += [f"--{name}", f"{HOST}:{port}"]
     command += ["--sip-listen", f"{HOST}:{settings.sip_port}", "--http-listen", f"{HOST}:{settings.http_port}"]
-    command += ["--calls-listen", f"{HOST}:0", "--capacity", str(settings.capacity)]
+    command += ["--sip-workers", "1", "--calls-listen", f"{HOST}:0", "--capacity", str(settings.capacity)]
     command += ["--personas", str(settings.personas)]
     return Child("agent", command, settings.state_dir / "agent.log", {"OMP_NUM_THREADS": "1"})
 

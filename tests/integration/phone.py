@@ -64,9 +64,12 @@ class CallFailedError(Exception):
 class Phone:
     """One phone; one call at a time. Make it with `phone`."""
 
-    def __init__(self, directory: Path, name: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(
+        self, directory: Path, name: str, uri: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         self._directory = directory
         self.name = name
+        self.uri = uri
         self._reader = reader
         self._writer = writer
         self._clips = itertools.count()
@@ -202,7 +205,7 @@ async def phone(
         )
     try:
         reader, writer = await _connect(control, process)
-        handset = Phone(directory, name, reader, writer)
+        handset = Phone(directory, name, f"sip:{name}@127.0.0.1:{sip}", reader, writer)
         try:
             yield handset
         finally:

@@ -109,14 +109,21 @@ class Stack:
 
     @contextlib.contextmanager
     def agent(
-        self, capacity: int = 2, personas: Path = ROOT / "personas", sip: bool = False, *more: str
+        self,
+        capacity: int = 2,
+        personas: Path = ROOT / "personas",
+        sip: bool = False,
+        *more: str,
+        sip_workers: int = 1,
+        ends: int = 0,
     ) -> Iterator[Agent]:
-        """An agent of its own; ended, and checked to end cleanly, on exit."""
+        """An agent of its own; ended on exit, and checked to end with status `ends`."""
         http_port = free_port()
         sip_port = free_port(socket.SOCK_DGRAM) if sip else 0
         command = [sys.executable, "-m", "services.agent", "--redis-url", self.redis_url]
         command += ["--tokenizer", self.tokenizer, "--lm", self.lm, "--decoder", self.decoder]
         command += ["--sip-listen", f"{HOST}:{sip_port}" if sip else ""]
+        command += ["--sip-workers", str(sip_workers)]
         command += ["--http-listen", f"{HOST}:{http_port}", "--calls-listen", f"{HOST}:0"]
         command += ["--capacity", str(capacity), "--personas", str(personas), *more]
         process = Process("agent", command, self.directory / f"agent-{http_port}.log")
@@ -125,7 +132,7 @@ class Stack:
             yield Agent(process, sip_port, http_port, f"{HOST}:{port}")
         finally:
             status = process.stop()
-        assert status == 0, f"the agent ended with {status}: {process.tail()}"
+        assert status == ends, f"the agent ended with {status}: {process.tail()}"
 
 
 @contextlib.contextmanager

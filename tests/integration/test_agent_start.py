@@ -158,3 +158,23 @@ async def test_calls_of_a_dead_agent_are_marked_lost(tiny_stack: Stack) -> None:
     assert await client.smembers("calls:live") == set()
     await store.close()
     await client.aclose()
+
+
+async def test_a_call_that_ends_while_lost_ones_are_looked_for_keeps_its_reason(
+    tiny_stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tiny_stack.redis_url, "agent")
+    call = CallRecord("ending-call", LegKind.SIP, CallState.LIVE, "a", "b", "default", 1, 0.0)
+    await store.begin_call(call)
+    look = store._redis.exists
+
+    async def end_first(key: str) -> int:
+        await store.update_call(call.in_state(CallState.ENDED, "caller hung up"))
+        return int(await look(key))
+
+    monkeypatch.setattr(store._redis, "exists", end_first)
+    assert "ending-call" not in await store.bury_lost()
+    client = redis.Redis.from_url(tiny_stack.redis_url, decode_responses=True)
+    assert (await client.hgetall("call:ending-call"))["reason"] == "caller hung up"
+    await store.close()
+    await client.aclose()

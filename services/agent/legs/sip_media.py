@@ -1,14 +1,16 @@
 """One phone call's media as the rest of the agent wants it: 16 kHz mono in, any rate out, keys pressed."""
 
+import asyncio
 from collections import deque
 
 import numpy as np
 from baresip import AudioNotActive, AudioRestarted, CallAudio
 
-from services.agent.legs.base import INPUT_RATE
+from services.agent.legs.base import INPUT_RATE, PACKET_MS
 from services.agent.legs.rates import converter
 
 READ_BYTES = 32_768  # the stack's whole receive buffer
+POLL_S = PACKET_MS / 4000  # four times a packet: audio waits an eighth of a packet on average
 
 
 class SipMedia:
@@ -49,6 +51,10 @@ class SipMedia:
         if self._rx_channels > 1:
             samples = samples.reshape(-1, self._rx_channels).mean(axis=1).astype(np.int16)
         return self._rx.convert(samples).tobytes()
+
+    async def arrival(self) -> None:
+        """Waits until there may be something to read."""
+        await asyncio.sleep(POLL_S)
 
     def write(self, pcm: bytes, rate: int) -> bool:
         """Queues 16-bit mono PCM of `rate` hertz for sending, after what is queued; False when it is lost."""

@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+from collections import deque
+from typing import Protocol
 
 from pipecat.audio.dtmf.types import KeypadEntry
 from pipecat.frames.frames import (
@@ -20,18 +22,36 @@ from pipecat.transports.base_output import BaseOutputTransport
 from pipecat.transports.base_transport import BaseTransport, TransportParams
 
 from services.agent.legs.base import INPUT_RATE, PACKET_MS, HoldFrame
-from services.agent.legs.sip_media import SipMedia
 
 log = logging.getLogger(__name__)
 
-POLL_S = PACKET_MS / 2000  # twice a packet: audio waits half a packet at most
 FRAME_BYTES = INPUT_RATE * PACKET_MS // 1000 * 2
+
+
+class Line(Protocol):
+    """A phone call's PCM and keys; `SipMedia` has them at hand, `RemoteMedia` from another process."""
+
+    output_rate: int
+    keys: deque[str]
+    held: bool
+
+    def read(self) -> bytes:
+        """What arrived: 16-bit mono PCM at `INPUT_RATE`."""
+
+    async def arrival(self) -> None:
+        """Waits until there may be something to read, a key, or a hold or its end."""
+
+    def write(self, pcm: bytes, rate: int) -> bool:
+        """Sends 16-bit mono PCM of `rate` hertz; False when it is lost."""
+
+    def flush(self) -> None:
+        """Drops what is not sent yet."""
 
 
 class SipTransport(BaseTransport):  # type: ignore[misc]  # pipecat is untyped
     """Both directions of one call."""
 
-    def __init__(self, media: SipMedia) -> None:
+    def __init__(self, media: Line) -> None:
         super().__init__(name="sip")
         params = TransportParams(
             audio_in_enabled=True,
@@ -55,7 +75,7 @@ class SipTransport(BaseTransport):  # type: ignore[misc]  # pipecat is untyped
 class SipInput(BaseInputTransport):  # type: ignore[misc]
     """Frames of 20 ms at `INPUT_RATE` as the jitter buffer releases them; none while the far end sends nothing."""
 
-    def __init__(self, media: SipMedia, params: TransportParams) -> None:
+    def __init__(self, media: Line, params: TransportParams) -> None:
         super().__init__(params)
         self._media = media
         self._receiver: asyncio.Task[None] | None = None
@@ -101,7 +121,7 @@ class SipInput(BaseInputTransport):  # type: ignore[misc]
                 await self.push_audio_frame(InputAudioRawFrame(audio=pcm, sample_rate=INPUT_RATE, num_channels=1))
             while self._media.keys:
                 await self._push_key(self._media.keys.popleft())
-            await asyncio.sleep(POLL_S)
+            await self._media.arrival()
 
     async def _push_key(self, key: str) -> None:
         try:
@@ -115,7 +135,7 @@ class SipInput(BaseInputTransport):  # type: ignore[misc]
 class SipOutput(BaseOutputTransport):  # type: ignore[misc]
     """Sends packets at once, in the order of their coming; the stack's own clock puts them on the wire."""
 
-    def __init__(self, media: SipMedia, params: TransportParams) -> None:
+    def __init__(self, media: Line, params: TransportParams) -> None:
         super().__init__(params)
         self._media = media
 

@@ -32,6 +32,8 @@ def test_ipv6() -> None:
         {"rtp_ports": "10000-10000"},
         {"rtp_ports": "10000-70000"},
         {"capacity": 0},
+        {"sip_workers": 0},
+        {"sip_workers": 65},
         {"wait_for_models": 0},
     ],
 )
