@@ -4,20 +4,24 @@ import asyncio
 import json
 import sys
 from collections.abc import Callable, Coroutine
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import grpc
 import typer
 
-from services.agent.cli_text import happening, outcome, row
+from services.agent.cli_text import Story, outcome, row
 from trunkline.v1 import calls_pb2, calls_pb2_grpc
+
+if TYPE_CHECKING:
+    from trunkline.v1.calls_pb2_grpc import CallsAsyncStub as Stub  # a type without a run-time twin
 
 STATE = Path(".demo") / "state.json"
 ANSWER_S = 10.0  # a request is answered within
 DIAL_S = 30.0  # a call rings within: the models must have room first
 NOT_ANSWERED = 3  # exit status of `dial`
+_STATUSES = {calls_pb2.DIAL_OUTCOME_ANSWERED: 0, calls_pb2.DIAL_OUTCOME_ANSWERING_MACHINE: 4}
 
 app = typer.Typer(
     help="Places calls and works on live ones, through an agent's Calls service.",
@@ -25,11 +29,10 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-Stub = calls_pb2_grpc.CallsAsyncStub
 CallId = Annotated[str, typer.Argument(help="id of a call, as `list` shows it", metavar="CALL")]
 
 
-class OnMachine(str, Enum):
+class OnMachine(StrEnum):
     """What `dial` does when an answering machine takes the call."""
 
     IGNORE = "ignore"
@@ -73,7 +76,7 @@ def dial(
 ) -> None:
     """Places a call and tells what becomes of it.
 
-    Exit status: 0 when it was answered, 3 when it was not (or hung up as an answering machine), 1 when it could not be
+    Exit status: 0 when it was answered, 3 when it was not, 4 when it was by an answering machine, 1 when it could not be
     placed. Ctrl-C hangs up.
     """
     request = calls_pb2.DialRequest(
@@ -85,15 +88,15 @@ def dial(
         machine_text=text,
     )
     final = _run(context, lambda stub: _dial(stub, request, wait))
-    if wait and final not in (calls_pb2.DIAL_OUTCOME_ANSWERED, calls_pb2.DIAL_OUTCOME_ANSWERING_MACHINE):
-        raise typer.Exit(NOT_ANSWERED)
+    if wait:
+        raise typer.Exit(_STATUSES.get(final, NOT_ANSWERED))
 
 
 @app.command("list")
 def list_calls(context: typer.Context) -> None:
     """Lists ringing and live calls: id, state, leg, from, to, persona."""
 
-    async def ask(stub: Stub) -> None:
+    async def ask(stub: "Stub") -> None:
         for call in (await stub.ListCalls(calls_pb2.ListCallsRequest(), timeout=ANSWER_S)).calls:
             print(row(call), flush=True)
 
@@ -104,7 +107,7 @@ def list_calls(context: typer.Context) -> None:
 def show(context: typer.Context, call: CallId) -> None:
     """Shows one call, live or ended (for seven days): its state, how it ended, and what became of a placed one."""
 
-    async def ask(stub: Stub) -> None:
+    async def ask(stub: "Stub") -> None:
         record = (await stub.GetCall(calls_pb2.GetCallRequest(call_id=call), timeout=ANSWER_S)).call
         print(row(record), flush=True)
 
@@ -118,9 +121,11 @@ def watch(
 ) -> None:
     """Prints events as they come, one a line, until the call ends or Ctrl-C."""
 
-    async def follow(stub: Stub) -> None:
+    async def follow(stub: "Stub") -> None:
+        story = Story()
         async for event in stub.WatchCalls(calls_pb2.WatchCallsRequest(call_id=call)):
-            _print(event, with_id=not call)
+            if line := story.line(event):
+                print(line if call else f"{event.call_id} {line}", flush=True)
 
     _run(context, follow)
 
@@ -160,20 +165,21 @@ async def _done(call: Any) -> None:
     await call
 
 
-async def _dial(stub: Stub, request: calls_pb2.DialRequest, wait: bool) -> int:
+async def _dial(stub: "Stub", request: calls_pb2.DialRequest, wait: bool) -> int:
     # Watched before it is dialled, so that a call refused at once is seen too.
     events = stub.WatchCalls(calls_pb2.WatchCallsRequest())
     await asyncio.wait_for(events.initial_metadata(), ANSWER_S)
     call_id = (await stub.Dial(request, timeout=DIAL_S)).call_id
     print(call_id, flush=True)
-    final = calls_pb2.DIAL_OUTCOME_UNSPECIFIED
+    story, final = Story(), calls_pb2.DIAL_OUTCOME_UNSPECIFIED
     if not wait:
         return final
     try:
         async for event in events:
             if event.call_id != call_id:
                 continue
-            _print(event, with_id=False)
+            if line := story.line(event):
+                print(line, flush=True)
             if event.call.outcome not in (final, calls_pb2.DIAL_OUTCOME_UNSPECIFIED):
                 final = event.call.outcome
                 print(f"outcome: {outcome(event.call)}", flush=True)
@@ -185,13 +191,7 @@ async def _dial(stub: Stub, request: calls_pb2.DialRequest, wait: bool) -> int:
     return final
 
 
-def _print(event: calls_pb2.WatchCallsResponse, with_id: bool) -> None:
-    line = happening(event)
-    if line:
-        print(f"{event.call_id} {line}" if with_id else line, flush=True)
-
-
-def _run(context: typer.Context, work: Callable[[Stub], Coroutine[Any, Any, Any]]) -> Any:
+def _run(context: typer.Context, work: Callable[["Stub"], Coroutine[Any, Any, Any]]) -> Any:
     try:
         return asyncio.run(_with_stub(str(context.obj), work))
     except grpc.aio.AioRpcError as error:
@@ -202,7 +202,7 @@ def _run(context: typer.Context, work: Callable[[Stub], Coroutine[Any, Any, Any]
         raise typer.Exit(130) from None
 
 
-async def _with_stub(address: str, work: Callable[[Stub], Coroutine[Any, Any, Any]]) -> Any:
+async def _with_stub(address: str, work: Callable[["Stub"], Coroutine[Any, Any, Any]]) -> Any:
     async with grpc.aio.insecure_channel(address) as channel:
         return await work(calls_pb2_grpc.CallsStub(channel))
 

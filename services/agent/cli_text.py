@@ -1,5 +1,7 @@
 """Calls and their events as lines of text."""
 
+from collections import defaultdict
+
 from trunkline.v1 import calls_pb2
 
 
@@ -24,28 +26,42 @@ def outcome(call: calls_pb2.Call) -> str:
     return f"{word} ({call.sip_status})" if call.sip_status else word
 
 
-def happening(event: calls_pb2.WatchCallsResponse) -> str:
-    """An event in one line; empty for a piece of text that is not the whole of it yet."""
-    match event.WhichOneof("event"):
-        case "call":
-            state = _word(calls_pb2.CallState.Name(event.call.state), "CALL_STATE_")
-            return f"call {state}: {event.call.end_reason}" if event.call.end_reason else f"call {state}"
-        case "caption":
-            return f"text of turn {event.caption.turn}: {event.caption.text.strip()}" if event.caption.text else ""
-        case "turn":
-            stages = ", ".join(f"{stage.name} {stage.end_ms:.0f} ms" for stage in event.turn.stages)
-            return f"turn {event.turn.turn}: {stages}"
-        case "barge_in":
-            return f"barge-in over turn {event.barge_in.turn}"
-        case "dtmf":
-            return f"key {event.dtmf.digit}"
-        case "action_started":
-            return f"action {event.action_started.name} started"
-        case "action_done":
-            word = _word(calls_pb2.ActionOutcome.Name(event.action_done.outcome), "ACTION_OUTCOME_")
-            return f"action {event.action_done.name}: {word}"
-        case _:
+class Story:
+    """Events in one line each; the bot's text once it is whole."""
+
+    def __init__(self) -> None:
+        self._texts: defaultdict[tuple[str, int], str] = defaultdict(str)
+
+    def line(self, event: calls_pb2.WatchCallsResponse) -> str:
+        """What an event says; empty when it says nothing yet."""
+        match event.WhichOneof("event"):
+            case "call":
+                state = _word(calls_pb2.CallState.Name(event.call.state), "CALL_STATE_")
+                return f"call {state}: {event.call.end_reason}" if event.call.end_reason else f"call {state}"
+            case "caption":
+                return self._caption(event.call_id, event.caption)
+            case "turn":
+                stages = ", ".join(f"{stage.name} {stage.end_ms:.0f} ms" for stage in event.turn.stages)
+                return f"turn {event.turn.turn}: {stages}"
+            case "barge_in":
+                return f"the caller interrupted turn {event.barge_in.turn}"
+            case "dtmf":
+                return f"key {event.dtmf.digit}"
+            case "action_started":
+                return f"action {event.action_started.name} started"
+            case "action_done":
+                word = _word(calls_pb2.ActionOutcome.Name(event.action_done.outcome), "ACTION_OUTCOME_")
+                return f"action {event.action_done.name}: {word}"
+            case _:
+                return ""
+
+    def _caption(self, call_id: str, caption: calls_pb2.Caption) -> str:
+        key = (call_id, caption.turn)
+        self._texts[key] += caption.text
+        if not caption.is_final:
             return ""
+        text = " ".join(self._texts.pop(key).split())
+        return f"the bot: {text}" if text else ""
 
 
 def _word(name: str, prefix: str) -> str:

@@ -83,7 +83,7 @@ class Store:
 
     async def save_persona(self, persona: Persona) -> int:
         """Stores a persona; returns its version, which is a new one only when its settings changed."""
-        settings = json.dumps(persona.model_dump(), sort_keys=True)
+        settings = json.dumps(persona.model_dump(mode="json"), sort_keys=True)
         key = f"persona:{persona.name}"
         async with self._redis.pipeline() as pipe:
             while True:

@@ -96,8 +96,10 @@ class Switchboard:
         preparing = asyncio.create_task(call.prepare())
         try:
             either: set[asyncio.Future[Any]] = {preparing, call.leg.ended}
+            if call.record.placed:
+                either.remove(call.leg.ended)  # refused this soon: its outcome is told as that of any other
             await asyncio.wait(either, timeout=PREPARE_S, return_when=asyncio.FIRST_COMPLETED)
-            if call.leg.ended.done():
+            if call.leg.ended.done() and not call.record.placed:
                 return "the caller gave up"
             if not preparing.done():
                 return "the speech services are too slow"
