@@ -63,7 +63,9 @@ class Desk:
         self.events: list[calls_pb2.WatchCallsResponse] = []
         self._changed = asyncio.Event()
 
-    async def follow(self, stream: "grpc.aio.UnaryStreamCall[object, calls_pb2.WatchCallsResponse]") -> None:
+    async def follow(
+        self, stream: "grpc.aio.UnaryStreamCall[calls_pb2.WatchCallsRequest, calls_pb2.WatchCallsResponse]"
+    ) -> None:
         async for event in stream:
             self.events.append(event)
             self._changed.set()
@@ -86,6 +88,10 @@ class Desk:
     async def ended(self, call_id: str = "") -> calls_pb2.Call:
         """The record of a call that has ended; the only one's without an id."""
         return (await self.first("call", call_id, state=calls_pb2.CALL_STATE_ENDED)).call
+
+    def captions(self) -> str:
+        """All that the bot has said, as text."""
+        return "".join(event.caption.text for event in self.events if event.HasField("caption"))
 
     def outcomes(self) -> list[tuple[str, int]]:
         """Actions that are over, in their order."""

@@ -2,15 +2,22 @@
 
 import asyncio
 import signal
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import grpc
+import numpy as np
 import pytest
+import soundfile
+import soxr
+from typer.testing import CliRunner
 
+from services.agent.cli import app as cli
 from tests.integration.callees import WAIT_S, Desk, accept, callee, desk, sipp_callee
 from tests.integration.personas import short_persona
+from tests.integration.phone import RATE, Pcm, speech_span
 from tests.integration.stack import ROOT, Agent, Stack, free_again
 from tests.integration.test_sip_calls import until_loud
 from trunkline.v1 import calls_pb2
@@ -21,7 +28,7 @@ def agent(
     tiny_stack: Stack, tmp_path_factory: pytest.TempPathFactory, require_debian: Callable[..., None]
 ) -> Iterator[Agent]:
     require_debian("baresip", "sip-tester")
-    personas = short_persona(tmp_path_factory.mktemp("personas"))
+    personas = short_persona(tmp_path_factory.mktemp("personas"), max_new_tokens=40)
     with tiny_stack.agent(capacity=1, personas=personas, sip=True) as running:
         yield running
 
@@ -105,17 +112,55 @@ async def test_who_answers_and_is_silent_is_greeted(operator: Desk, tmp_path: Pa
     assert await told(operator, call_id) == (calls_pb2.DIAL_OUTCOME_ANSWERED, 0, "caller hung up")
 
 
-async def cli(agent: Agent, *arguments: str) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "services.agent.cli", "--calls", agent.calls, *arguments, cwd=ROOT,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory, require_debian: Callable[..., None]) -> Pcm:
+    """An answering machine's greeting, by espeak-ng, and its beep."""
+    require_debian("espeak-ng")
+    path = tmp_path_factory.mktemp("machine") / "greeting.wav"
+    text = "Hello, you have reached the office. Please leave a message after the tone."
+    subprocess.run(["espeak-ng", "-s", "165", "-w", str(path), text], check=True)
+    greeting, rate = soundfile.read(path)
+    pieces = [np.zeros(RATE // 2), soxr.resample(greeting, rate, RATE) * 0.7, np.zeros(RATE // 2)]
+    beep = 0.3 * np.sin(2 * np.pi * 1000 * np.arange(RATE // 2) / RATE)
+    return np.asarray(np.concatenate([*pieces, beep]) * 32767, dtype=np.int16)
 
 
-async def run(agent: Agent, *arguments: str) -> tuple[int | None, list[str], str]:
-    process = await cli(agent, *arguments)
-    output, errors = await process.communicate()
-    return process.returncode, output.decode().splitlines(), errors.decode()
+@pytest.mark.parametrize(
+    ("policy", "reason"),
+    [
+        (calls_pb2.ON_MACHINE_HANG_UP, "answering machine"),
+        (calls_pb2.ON_MACHINE_LEAVE_TEXT, "a text was left with a machine"),
+        (calls_pb2.ON_MACHINE_IGNORE, "hung up by the operator"),
+    ],
+)
+async def test_an_answering_machine_is_told_and_treated_as_asked(
+    operator: Desk, tmp_path: Path, machine: Pcm, policy: int, reason: str
+) -> None:
+    text = "Please call back." if policy == calls_pb2.ON_MACHINE_LEAVE_TEXT else ""
+    async with callee(tmp_path) as (handset, uri):
+        call_id = await operator.dial(uri, on_machine=policy, machine_text=text)
+        await accept(handset)
+        await handset.play(machine)
+        await operator.first("call", call_id, outcome=calls_pb2.DIAL_OUTCOME_ANSWERING_MACHINE)
+        if policy == calls_pb2.ON_MACHINE_IGNORE:
+            await until_loud(handset)
+            await operator.stub.HangUp(calls_pb2.HangUpRequest(call_id=call_id))
+        else:
+            await handset.wait_for("CALL_CLOSED", timeout_s=WAIT_S)
+        heard = handset.heard()
+    assert await told(operator, call_id) == (calls_pb2.DIAL_OUTCOME_ANSWERING_MACHINE, 0, reason)
+    if policy == calls_pb2.ON_MACHINE_HANG_UP:
+        assert speech_span(heard) == (0, 0), "not a word to a machine"
+    if policy == calls_pb2.ON_MACHINE_LEAVE_TEXT:
+        # The phone hears and plays on one clock: nothing may be said before the beep's end.
+        assert speech_span(heard)[0] > len(machine) - RATE, "it waited for the beep"
+        assert operator.captions().endswith("Please call back.")
+
+
+async def run(agent: Agent, *arguments: str) -> tuple[int, list[str], str]:
+    """Exit status, lines and errors of the command line, without the seconds that a process takes to start."""
+    result = await asyncio.to_thread(CliRunner().invoke, cli, ["--calls", agent.calls, *arguments])
+    return result.exit_code, result.stdout.splitlines(), result.stderr
 
 
 async def test_the_command_line_tells_a_refusal_by_word_and_exit_status(
@@ -132,7 +177,10 @@ async def test_the_command_line_tells_a_refusal_by_word_and_exit_status(
 
 async def test_a_call_is_worked_on_from_the_command_line(agent: Agent, operator: Desk, tmp_path: Path) -> None:
     async with callee(tmp_path) as (handset, uri):
-        dialling = await cli(agent, "dial", uri)
+        dialling = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "services.agent.cli", "--calls", agent.calls, "dial", uri, cwd=ROOT,
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
         await accept(handset)
         call_id = (await operator.first("call", state=calls_pb2.CALL_STATE_LIVE)).call_id
         status, (row,), _ = await run(agent, "list")

@@ -101,4 +101,7 @@ def test_a_secret_is_filled_in_late_and_never_stored(monkeypatch: pytest.MonkeyP
 
 def test_the_default_persona_hangs_up_after_goodbye_and_connects_nobody_unless_told() -> None:
     persona = load_persona(ROOT / "personas" / "default.yaml")
-    assert [(action.name, action.kind) for action in persona.actions] == [("goodbye", "hang_up"), ("person", "transfer")]
+    assert [(action.name, action.kind) for action in persona.actions] == [
+        ("goodbye", "hang_up"),
+        ("person", "transfer"),
+    ]

@@ -34,9 +34,8 @@ def verdicts(*line: tuple[str, float]) -> list[tuple[Verdict, float]]:
         ([("speech", 0.064), ("silence", 4)], [(Verdict.PERSON, 2.1)]),
         # A machine: three seconds without a real pause, then a beep.
         (
-            [("silence", 0.3), ("speech", 2.0), ("silence", 0.4), ("speech", 3.0), ("silence", 0.5), ("beep", 0.5)]
-            + [("silence", 1)],
-            [(Verdict.MACHINE, 3.3), (Verdict.RECORDING, 6.8)],
+            [("speech", 2), ("silence", 0.4), ("speech", 3), ("silence", 0.5), ("beep", 0.5), ("silence", 1)],
+            [(Verdict.MACHINE, 3.0), (Verdict.RECORDING, 6.4)],
         ),
         # One with pauses in its greeting: they end nothing once it is known.
         (
