@@ -41,11 +41,11 @@ async def sipp_callee(directory: Path, scenario: str, final: str = "") -> AsyncI
 
 
 @contextlib.asynccontextmanager
-async def callee(directory: Path, name: str = "callee") -> AsyncIterator[tuple[Phone, str]]:
+async def callee(directory: Path, name: str = "callee", port: int = 0) -> AsyncIterator[tuple[Phone, str]]:
     """A baresip phone that can be rung, with its URI. It answers at `accept`."""
-    async with phone(directory, name) as handset:
-        (listen,) = [line for line in (directory / "config").read_text().splitlines() if line.startswith("sip_listen")]
-        yield handset, f"sip:{name}@{listen.split()[1]}"
+    port = port or free_port()
+    async with phone(directory, name, sip_port=port) as handset:
+        yield handset, f"sip:{name}@{HOST}:{port}"
 
 
 async def accept(handset: Phone) -> None:

@@ -112,10 +112,10 @@ async def hanging_up(writer: asyncio.StreamWriter) -> None:
 
 
 @contextlib.asynccontextmanager
-async def http_server(*answers: Answer) -> AsyncIterator[HttpServer]:
-    """A running server on a free port."""
+async def http_server(*answers: Answer, port: int = 0) -> AsyncIterator[HttpServer]:
+    """A running server, on a free port unless told otherwise."""
     running = HttpServer(0, list(answers))
-    server = await asyncio.start_server(running.serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(running.serve, "127.0.0.1", port)
     running.port = server.sockets[0].getsockname()[1]
     try:
         yield running

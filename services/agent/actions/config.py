@@ -91,7 +91,7 @@ class Transfer(_Action):
 
     kind: Literal["transfer"]
     target: str = Field(description="SIP URI or number; `${NAME}` is read from the environment; empty: to nobody")
-    failure: Text = "I am sorry, I cannot connect you right now."
+    failure: Text = "Nobody is available right now."
 
     @field_validator("target")
     @classmethod

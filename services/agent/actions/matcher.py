@@ -17,8 +17,9 @@ PATTERN_MEMORY = 1 << 20  # bytes for a compiled pattern and its states
 
 _EAST_ASIAN = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
 _WORD = re.compile(rf"<[\w-]+>|\[[\w-]+\]|[{_EAST_ASIAN}]|[^\W{_EAST_ASIAN}]+(?:'[^\W{_EAST_ASIAN}]+)*")
-# A full stop inside `3.5` ends nothing: only one with space after it does.
-_SENTENCE_END = re.compile(r"[.!?…]+[\"'”’)]*\s+|[。！？]+[”’」）]*|\n+")
+# A full stop inside `3.5` ends nothing: only one with space after it does, or the last of the text so far when no digit
+# stands before it. To wait for what follows would be to wait for all of the answer's speech.
+_SENTENCE_END = re.compile(r"[.!?…]+[\"'”’)]*\s+|(?<![0-9.!?…])[.!?…]+[\"'”’)]*$|[。！？]+[”’」）]*|\n+")
 
 
 class PatternError(ValueError):

@@ -60,9 +60,16 @@ def test_each_is_found_once_and_in_the_order_of_the_text() -> None:
 def test_a_sentence_is_reported_before_the_next_one_is_there() -> None:
     matcher = TextMatcher([GOODBYE])
     assert matcher.feed("Good") == []
-    assert matcher.feed("bye.") == [], "3. could still become 3.5"
-    assert matcher.feed(" Th") == [Match(0, "Goodbye.")]
-    assert matcher.feed("ank you.") == matcher.finish() == []
+    assert matcher.feed("bye") == []
+    assert matcher.feed(".") == [Match(0, "Goodbye.")]
+    assert matcher.feed(" Thank you.") == matcher.finish() == []
+
+
+def test_a_full_stop_after_a_digit_waits_for_what_follows() -> None:
+    matcher = TextMatcher([Wanted((), "it costs 3( 5)?")])
+    assert matcher.feed("It costs 3.") == []
+    assert matcher.feed("5") == []
+    assert matcher.finish() == [Match(0, "It costs 3.5")]
 
 
 def test_a_text_without_an_end_costs_neither_memory_nor_time() -> None:
