@@ -85,6 +85,12 @@ class Desk:
                             return event
                 await self._changed.wait()
 
+    async def says(self, text: str) -> None:
+        """Waits until the bot's text holds this."""
+        async with asyncio.timeout(WAIT_S):
+            while text not in self.captions():
+                await asyncio.sleep(0.02)
+
     async def ended(self, call_id: str = "") -> calls_pb2.Call:
         """The record of a call that has ended; the only one's without an id."""
         return (await self.first("call", call_id, state=calls_pb2.CALL_STATE_ENDED)).call

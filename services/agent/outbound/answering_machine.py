@@ -13,9 +13,12 @@ class CalleeSettings:
     """When it is decided. Durations in seconds of audio."""
 
     speech_confidence: float = 0.6  # a window at least this sure is speech
+    hold_confidence: float = 0.35  # inside an utterance a window this sure still is: word ends are soft
     greet_after_s: float = 2.0  # of silence after the answer, then the bot speaks first
     word_s: float = 0.1  # less speech than this was a click
-    pause_s: float = 0.7  # ends the callee's first utterance
+    hello_s: float = 1.4  # an utterance up to this long is a hello,
+    hello_pause_s: float = 0.8  # and over after this pause;
+    pause_s: float = 1.2  # a longer one after this: machines pause between their sentences
     machine_speech_s: float = 3.0  # an utterance this long is a machine's
     beep_s: float = 0.2
     longest_beep_s: float = 3.0  # a longer tone is no beep
@@ -23,8 +26,10 @@ class CalleeSettings:
     give_up_s: float = 45.0  # of a machine without an end
 
     def __post_init__(self) -> None:
-        if not 0 < self.pause_s < self.machine_speech_s < self.give_up_s:
-            raise ValueError("0 < pause_s < machine_speech_s < give_up_s must hold")
+        if not 0 < self.hold_confidence <= self.speech_confidence <= 1:
+            raise ValueError("0 < hold_confidence <= speech_confidence <= 1 must hold")
+        if not 0 < self.hello_pause_s <= self.pause_s < self.machine_speech_s < self.give_up_s:
+            raise ValueError("0 < hello_pause_s <= pause_s < machine_speech_s < give_up_s must hold")
         if not 0 < self.beep_s < self.longest_beep_s:
             raise ValueError("0 < beep_s < longest_beep_s must hold")
 
@@ -66,7 +71,9 @@ class Callee:
         """
         if self._decided:
             return None
-        speech = confidence >= self._settings.speech_confidence and not tone
+        settings = self._settings
+        needed = settings.hold_confidence if self._utterance_s else settings.speech_confidence
+        speech = confidence >= needed and not tone
         verdict = self._machine(seconds, speech, tone) if self._is_machine else self._first(seconds, speech, tone)
         if verdict is not None:
             self._decided = verdict is not Verdict.MACHINE
@@ -89,7 +96,8 @@ class Callee:
         self._silence_s += seconds
         if not self._utterance_s:
             return Verdict.PERSON if self._silence_s >= settings.greet_after_s - 1e-9 else None
-        if self._silence_s < settings.pause_s - 1e-9:
+        pause_s = settings.hello_pause_s if self._utterance_s <= settings.hello_s else settings.pause_s
+        if self._silence_s < pause_s - 1e-9:
             return None
         if self._speech_s >= settings.word_s - 1e-9:
             return Verdict.PERSON

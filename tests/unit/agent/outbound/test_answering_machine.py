@@ -24,9 +24,12 @@ def verdicts(*line: tuple[str, float]) -> list[tuple[Verdict, float]]:
     ("line", "expected"),
     [
         # A person says hello and waits.
-        ([("silence", 0.5), ("speech", 0.5), ("silence", 2)], [(Verdict.PERSON, 1.7)]),
+        ([("silence", 0.5), ("speech", 0.5), ("silence", 2)], [(Verdict.PERSON, 1.8)]),
         # Two words with a breath between them are one utterance.
-        ([("speech", 0.4), ("silence", 0.5), ("speech", 0.4), ("silence", 2)], [(Verdict.PERSON, 2.0)]),
+        ([("speech", 0.4), ("silence", 0.5), ("speech", 0.4), ("silence", 2)], [(Verdict.PERSON, 2.1)]),
+        # A longer sentence needs a longer pause: machines make such between theirs.
+        ([("speech", 2.0), ("silence", 2)], [(Verdict.PERSON, 3.2)]),
+        ([("speech", 2.0), ("silence", 1.0), ("speech", 1.0)], [(Verdict.MACHINE, 3.0)]),
         # Who says nothing is spoken to, with audio or without.
         ([("silence", 4)], [(Verdict.PERSON, 2.0)]),
         ([("nothing", 4)], [(Verdict.PERSON, 2.0)]),
@@ -61,7 +64,9 @@ def test_who_has_answered(line: list[tuple[str, float]], expected: list[tuple[Ve
 
 
 def test_settings_that_contradict_each_other_are_refused() -> None:
-    with pytest.raises(ValueError, match="pause_s"):
+    with pytest.raises(ValueError, match="hello_pause_s"):
         CalleeSettings(pause_s=4)
     with pytest.raises(ValueError, match="beep_s"):
         CalleeSettings(beep_s=4)
+    with pytest.raises(ValueError, match="hold_confidence"):
+        CalleeSettings(hold_confidence=0.9)
