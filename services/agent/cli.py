@@ -76,8 +76,8 @@ def dial(
 ) -> None:
     """Places a call and tells what becomes of it.
 
-    Exit status: 0 when it was answered, 3 when it was not, 4 when it was by an answering machine, 1 when it could not be
-    placed. Ctrl-C hangs up.
+    Exit status: 0 when it was answered, 3 when it was not, 4 when an answering machine took it, 1 when it could not
+    be placed. Ctrl-C hangs up.
     """
     request = calls_pb2.DialRequest(
         target=target,
