@@ -194,6 +194,7 @@ class Call:
 
     async def _wind_up(self, reason: str) -> None:
         """Frees all that the call holds; each part has a deadline, and a failure of one does not spare the others."""
+        self._actions.stop()
         await _finish(asyncio.create_task(self.leg.hang_up(reason)), "leg")
         await _finish(asyncio.create_task(self._speech.close()), "speech")
         await _finish(asyncio.create_task(self._actions.close(TEARDOWN_S - 1.0)), "actions")

@@ -76,6 +76,7 @@ class ActionRunner:
         self._running: dict[str, asyncio.Task[None]] = {}
         self._turn = 0
         self._requests = 0
+        self._stopped = False
 
     def take(self, event: Event) -> None:
         """An event of the call; those that concern no answer are ignored."""
@@ -94,7 +95,7 @@ class ActionRunner:
 
     def key(self, key: str) -> None:
         """The caller pressed a key."""
-        if not self._keyed:
+        if not self._keyed or self._stopped:
             return
         self._stop_timer()
         now = self._clock()
@@ -106,9 +107,14 @@ class ActionRunner:
             wait_s = self._keys.deadline - now
             self._key_timer = asyncio.get_running_loop().call_later(wait_s, self._keys_paused)
 
-    async def close(self, patience_s: float) -> None:
-        """The call is over: what is under way may finish within `patience_s`, the rest is cancelled."""
+    def stop(self) -> None:
+        """The call is over: nothing is begun or said any more."""
+        self._stopped = True
         self._stop_timer()
+
+    async def close(self, patience_s: float) -> None:
+        """What is under way may finish within `patience_s`, the rest is cancelled."""
+        self.stop()
         tasks = set(self._running.values())
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=patience_s)
@@ -141,7 +147,7 @@ class ActionRunner:
                 self._start(step.action, text=step.text)
 
     def _start(self, action: Action, text: str = "", keys: str = "") -> None:
-        if action.name in self._running:
+        if self._stopped or action.name in self._running:
             return  # set off again while it is under way: once is enough
         task = asyncio.create_task(self._run(action, text, keys), name=f"action-{self._call_id}")
         self._running[action.name] = task
@@ -150,6 +156,9 @@ class ActionRunner:
     async def _run(self, action: Action, text: str, keys: str) -> None:
         if text and action.kind in LEAVING:
             await asyncio.sleep(AFTER_SPEECH_S)
+            if self._stopped:
+                self._done(action, ActionOutcome.CANCELLED)
+                return
         self._publish(ActionStarted(action.name, action.kind))
         outcome = ActionOutcome.FAILED
         try:
@@ -161,8 +170,8 @@ class ActionRunner:
             log.exception("an action broke", extra={"call_id": self._call_id, "action": action.name})
         finally:
             self._done(action, outcome)
-        if outcome is not ActionOutcome.DONE and action.failure:
-            self._voice.say(action.failure)
+        if outcome is not ActionOutcome.DONE:
+            self._say(action.failure)
 
     async def _carry_out(self, action: Action, text: str, keys: str) -> ActionOutcome:
         try:
@@ -192,8 +201,11 @@ class ActionRunner:
         self._requests += 1
         notice = Notice(self._call_id, self._persona.name, webhook.name, self._turn, text, keys)
         say = await self._webhooks.send(webhook, notice, f"{self._call_id}-{self._requests}")
-        if say:
-            self._voice.say(say)
+        self._say(say)
+
+    def _say(self, text: str) -> None:
+        if text and not self._stopped:
+            self._voice.say(text)
 
     def _done(self, action: Action, outcome: ActionOutcome) -> None:
         self._publish(ActionDone(action.name, action.kind, outcome))

@@ -187,8 +187,8 @@ async def test_keys_act_at_once_and_cut_the_bot_short_where_the_call_ends(desk: 
     await running.close(0.0)
 
 
-async def test_the_end_of_a_call_waits_a_little_for_what_is_under_way_and_cancels_the_rest(desk: Desk) -> None:
-    running = runner(desk, NOTE, TONES)
+async def test_the_end_of_a_call_waits_a_little_for_what_is_under_way(desk: Desk) -> None:
+    running = runner(desk, NOTE)
     desk.gate.clear()
     answer(running, "Noted.")
     await asyncio.sleep(0)
@@ -197,11 +197,22 @@ async def test_the_end_of_a_call_waits_a_little_for_what_is_under_way_and_cancel
     desk.gate.set()
     await closing
     assert desk.outcomes() == [("note", ActionOutcome.DONE)]
+    assert desk.did == ["send c-1"], "there is nobody left to hear the reply's text"
+
+
+async def test_what_does_not_finish_is_cancelled_and_nothing_is_begun_after_the_end(desk: Desk) -> None:
+    running = runner(desk, TONES, NOTE, PERSON)
     desk.gate.clear()
-    answer(running, "I open the door.", turn=2)
+    answer(running, "I open the door.")
     await asyncio.sleep(0)
-    await running.close(0.01)
-    assert desk.outcomes()[1:] == [("tones", ActionOutcome.CANCELLED)]
+    answer(running, "I connect you.", turn=2)
+    running.stop()
+    answer(running, "Noted.", turn=3)
+    running.key("0")
+    await running.close(0.05)
+    assert set(desk.outcomes()) == {("person", ActionOutcome.CANCELLED), ("tones", ActionOutcome.CANCELLED)}
+    assert desk.started() == ["tones"]
+    assert desk.did == ["dtmf 5#"]
 
 
 async def test_without_actions_keys_and_words_mean_nothing(desk: Desk) -> None:
