@@ -28,7 +28,7 @@ def agent(
     tiny_stack: Stack, tmp_path_factory: pytest.TempPathFactory, require_debian: Callable[..., None]
 ) -> Iterator[Agent]:
     require_debian("baresip", "sip-tester")
-    personas = short_persona(tmp_path_factory.mktemp("personas"), max_new_tokens=40)
+    personas = short_persona(tmp_path_factory.mktemp("personas"))
     with tiny_stack.agent(capacity=1, personas=personas, sip=True) as running:
         yield running
 
