@@ -95,7 +95,12 @@ class CallsServicer(calls_pb2_grpc.CallsServicer):
         self, request: calls_pb2.ListCallsRequest, context: Context
     ) -> calls_pb2.ListCallsResponse:
         """Ringing and live calls."""
-        return calls_pb2.ListCallsResponse(calls=[_call(call.record) for call in self._switchboard.calls])
+        return calls_pb2.ListCallsResponse(calls=[_call(record) for record in self._records()])
+
+    def _records(self) -> list[CallRecord]:
+        """Of calls that have not ended; some that have may still be clearing up."""
+        records = (call.record for call in self._switchboard.calls)
+        return [record for record in records if record.state is not CallState.ENDED]
 
     async def GetCall(  # noqa: N802
         self, request: calls_pb2.GetCallRequest, context: Context
@@ -110,7 +115,7 @@ class CallsServicer(calls_pb2_grpc.CallsServicer):
         with self._switchboard.around.bus.watch() as watcher:
             # Tells the client that it misses nothing from now on: a call that it dials may be refused at once.
             await context.send_initial_metadata(())
-            records = [call.record for call in self._switchboard.calls]
+            records = self._records()
             if request.call_id:
                 records = [record for record in records if record.call_id == request.call_id]
                 if not records:
