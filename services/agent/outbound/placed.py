@@ -91,9 +91,10 @@ class PlacedCall:
         await asyncio.wait(either, timeout=self._options.ring_timeout_s, return_when=asyncio.FIRST_COMPLETED)
         failure: NotAnsweredError | None = None
         if not answering.done():
+            failure = NotAnsweredError(DialOutcome.NO_ANSWER, "not answered")
             if cancelled.done():
                 failure = NotAnsweredError(DialOutcome.CANCELLED, cancelled.result())
-            await leg.hang_up(failure.reason if failure is not None else "not answered")
+            await leg.hang_up(failure.reason)
         try:
             await answering
         except LegError as error:
