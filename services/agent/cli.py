@@ -64,7 +64,7 @@ def _where(
 @app.command()
 def dial(
     context: typer.Context,
-    target: Annotated[str, typer.Argument(help="a SIP URI, like sip:ann@example.com")],
+    target: Annotated[str, typer.Argument(help="a SIP URI, like sip:ann@example.com, or a number for the first trunk")],
     persona: Annotated[str, typer.Option(help="who calls; without it the agent's default")] = "",
     ring_timeout: Annotated[float, typer.Option(help="seconds that it may ring, 1 to 180; 0: the agent's own")] = 0.0,
     greet_after: Annotated[

@@ -747,7 +747,7 @@ class DialRequest(_message.Message):
     ON_MACHINE_FIELD_NUMBER: _builtins.int
     MACHINE_TEXT_FIELD_NUMBER: _builtins.int
     target: _builtins.str
-    """A SIP URI."""
+    """A SIP URI, or a number for the first trunk."""
     persona: _builtins.str
     ring_timeout_s: _builtins.float
     """Seconds that it may ring, 1 to 180; 0 for the agent's setting."""
