@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 from redis.exceptions import RedisError
 
+from services.agent.actions.webhook import Webhooks
 from services.agent.call import Surroundings
 from services.agent.calls import SERVICE, CallsServicer
 from services.agent.events import EventBus
@@ -81,11 +82,13 @@ async def start(settings: AgentSettings, stack: AsyncExitStack) -> "tuple[int, a
     bus = EventBus()
     slots = Slots(settings.capacity, "calls")
     turns = TurnSettings(max_turn_s=min(TurnSettings.max_turn_s, limits.max_utterance_s - 1.0))
-    around = Surroundings(models, store, bus, end_of_turn, turns, settings.max_call_minutes * 60.0)
+    webhooks = Webhooks()
+    stack.push_async_callback(webhooks.close)
+    around = Surroundings(models, store, bus, end_of_turn, turns, settings.max_call_minutes * 60.0, webhooks)
     switchboard = Switchboard(agent_id, slots, stored, settings.persona, around)
 
     def register(server: grpc.aio.Server) -> None:
-        calls_pb2_grpc.add_CallsServicer_to_server(CallsServicer(switchboard), server)
+        calls_pb2_grpc.add_CallsServicer_to_server(CallsServicer(switchboard, settings.ring_timeout), server)
 
     calls = Server(SERVICE, register, settings.calls_listen, slots)
     http = HttpServer(make_app(switchboard), *split_address(settings.http_listen))

@@ -4,16 +4,20 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.worker import PipelineParams, PipelineWorker
 from pipecat.workers.runner import WorkerRunner
 
-from services.agent.events import CallRecord, CallState, Dtmf, Event, EventBus, Speaking
+from services.agent.actions.runner import ActionRunner
+from services.agent.actions.webhook import Webhooks
+from services.agent.events import INTERNAL, CallRecord, CallState, Dtmf, Event, EventBus, Speaking
 from services.agent.legs.base import INPUT_RATE, Leg, LegError
 from services.agent.models import ModelServices
+from services.agent.outbound.outcome import DialOutcome, NotAnsweredError
+from services.agent.outbound.placed import DialOptions, PlacedCall
 from services.agent.personas import Persona
 from services.agent.processors import SpeechProcessor, TurnProcessor
 from services.agent.rtvi import Screen
@@ -38,12 +42,25 @@ class Surroundings:
     end_of_turn: EndOfTurn
     turns: TurnSettings
     max_call_s: float
+    webhooks: Webhooks
 
 
 class Call:
-    """A call from the moment it rings. `prepare`, then `start`; `over` completes when nothing of it is left."""
+    """A call from the moment it rings. `prepare`, then `start`; `over` completes when nothing of it is left.
 
-    def __init__(self, call_id: str, leg: Leg, persona: Persona, version: int, around: Surroundings) -> None:
+    Args:
+        dial: how it is placed; None for a call that came in.
+    """
+
+    def __init__(
+        self,
+        call_id: str,
+        leg: Leg,
+        persona: Persona,
+        version: int,
+        around: Surroundings,
+        dial: DialOptions | None = None,
+    ) -> None:
         self.leg = leg
         self.record = CallRecord(
             call_id=call_id,
@@ -54,6 +71,7 @@ class Call:
             persona=persona.name,
             persona_version=version,
             started=time.time(),
+            placed=dial is not None,
         )
         self._around = around
         self._persona = persona
@@ -63,6 +81,10 @@ class Call:
         self._to_screen: asyncio.Queue[Event] = asyncio.Queue()
         self._speech = Speech(call_id, persona, around.models, self._recorder.entry, self._publish)
         self._hang_up: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._placed = PlacedCall(dial, self._speech, self.hang_up, self._outcome) if dial is not None else None
+        self._actions = ActionRunner(
+            call_id, persona, leg, self._speech, self.hang_up, around.webhooks, self._publish_outside, time.monotonic
+        )
         self.over: asyncio.Task[None] | None = None
 
     @property
@@ -104,6 +126,8 @@ class Call:
             reason = await self._talk()
         except LegError as error:
             reason = str(error)
+        except NotAnsweredError as error:
+            reason = error.reason
         except Exception:
             log.exception("a call broke", extra={"call_id": self.call_id})
         finally:
@@ -114,17 +138,22 @@ class Call:
         if self._hang_up.done():
             return self._hang_up.result()
         try:
-            async with asyncio.timeout(ANSWER_S):
-                await self.leg.answer()
+            if self._placed is not None:
+                await self._placed.ring(self.leg, self._hang_up)
+            else:
+                async with asyncio.timeout(ANSWER_S):
+                    await self.leg.answer()
         except TimeoutError:
             return "no media after the answer"
         self._change(CallState.LIVE)
         log.info("call answered", extra={"call_id": self.call_id, "leg": self.leg.kind.value})
         turns = TurnProcessor(self._around.turns, self._persona.barge_in, VoiceActivity(), self._around.end_of_turn)
-        speech = SpeechProcessor(self._speech, self.leg.output_rate, self._key)
+        connect = self._placed.connect if self._placed is not None else self._speech.connect
+        speech = SpeechProcessor(self._speech, self.leg.output_rate, self._key, connect)
+        first = [self._placed.processor()] if self._placed is not None else []
         transport = self.leg.transport
         worker = PipelineWorker(
-            Pipeline([transport.input(), turns, speech, transport.output()]),
+            Pipeline([transport.input(), *first, turns, speech, transport.output()]),
             params=PipelineParams(audio_in_sample_rate=INPUT_RATE, audio_out_sample_rate=self.leg.output_rate),
             enable_rtvi=False,
             enable_turn_tracking=False,
@@ -165,8 +194,10 @@ class Call:
 
     async def _wind_up(self, reason: str) -> None:
         """Frees all that the call holds; each part has a deadline, and a failure of one does not spare the others."""
+        self._actions.stop()
         await _finish(asyncio.create_task(self.leg.hang_up(reason)), "leg")
         await _finish(asyncio.create_task(self._speech.close()), "speech")
+        await _finish(asyncio.create_task(self._actions.close(TEARDOWN_S - 1.0)), "actions")
         self._change(CallState.ENDED, reason)
         await self._recorder.close(TEARDOWN_S)
         log.info("call ended", extra={"call_id": self.call_id, "reason": reason})
@@ -176,13 +207,22 @@ class Call:
         self._recorder.call(self.record)
         self._publish_outside(self.record)
 
+    def _outcome(self, outcome: DialOutcome, sip_status: int) -> None:
+        self.record = replace(self.record, outcome=outcome, sip_status=sip_status)
+        if self.record.state is CallState.LIVE:
+            self._change(CallState.LIVE)
+
     def _publish(self, event: Event) -> None:
         self._to_screen.put_nowait(event)
-        if not isinstance(event, Speaking):
+        if not isinstance(event, INTERNAL):
             self._publish_outside(event)
+        self._actions.take(event)
+        if self._placed is not None:
+            self._placed.take(event)
 
     def _key(self, digit: str) -> None:
         self._publish_outside(Dtmf(digit))
+        self._actions.key(digit)
 
 
 async def _finish(task: "asyncio.Task[None]", what: str) -> None:

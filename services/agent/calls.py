@@ -6,10 +6,24 @@ from typing import Any
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from services.agent.events import BargeIn, CallRecord, CallState, Caption, Dtmf, Happening, TurnTimes
+from services.agent.actions.config import ActionKind
+from services.agent.events import (
+    ActionDone,
+    ActionOutcome,
+    ActionStarted,
+    BargeIn,
+    CallRecord,
+    CallState,
+    Caption,
+    Dtmf,
+    Happening,
+    TurnTimes,
+)
 from services.agent.legs.base import LegKind
+from services.agent.outbound.outcome import DialOutcome
+from services.agent.outbound.placed import DialOptions, OnMachine
 from services.agent.switchboard import Switchboard
-from services.common.errors import AtCapacityError, UnknownIdError
+from services.common.errors import AtCapacityError, InvalidInputError, UnknownIdError
 from trunkline.v1 import calls_pb2, calls_pb2_grpc
 
 SERVICE = "trunkline.v1.Calls"
@@ -20,15 +34,50 @@ _STATES = {
     CallState.LIVE: calls_pb2.CALL_STATE_LIVE,
     CallState.ENDED: calls_pb2.CALL_STATE_ENDED,
 }
+_OUTCOMES = {
+    DialOutcome.NONE: calls_pb2.DIAL_OUTCOME_UNSPECIFIED,
+    DialOutcome.ANSWERED: calls_pb2.DIAL_OUTCOME_ANSWERED,
+    DialOutcome.ANSWERING_MACHINE: calls_pb2.DIAL_OUTCOME_ANSWERING_MACHINE,
+    DialOutcome.BUSY: calls_pb2.DIAL_OUTCOME_BUSY,
+    DialOutcome.NO_ANSWER: calls_pb2.DIAL_OUTCOME_NO_ANSWER,
+    DialOutcome.DECLINED: calls_pb2.DIAL_OUTCOME_DECLINED,
+    DialOutcome.REFUSED: calls_pb2.DIAL_OUTCOME_REFUSED,
+    DialOutcome.UNREACHABLE: calls_pb2.DIAL_OUTCOME_UNREACHABLE,
+    DialOutcome.CANCELLED: calls_pb2.DIAL_OUTCOME_CANCELLED,
+}
+_ON_MACHINE = {
+    calls_pb2.ON_MACHINE_UNSPECIFIED: OnMachine.IGNORE,
+    calls_pb2.ON_MACHINE_IGNORE: OnMachine.IGNORE,
+    calls_pb2.ON_MACHINE_HANG_UP: OnMachine.HANG_UP,
+    calls_pb2.ON_MACHINE_LEAVE_TEXT: OnMachine.LEAVE_TEXT,
+}
+_ACTIONS = {
+    ActionKind.TRANSFER.value: calls_pb2.ACTION_KIND_TRANSFER,
+    ActionKind.HANG_UP.value: calls_pb2.ACTION_KIND_HANG_UP,
+    ActionKind.SEND_DTMF.value: calls_pb2.ACTION_KIND_SEND_DTMF,
+    ActionKind.WEBHOOK.value: calls_pb2.ACTION_KIND_WEBHOOK,
+}
+_ACTION_OUTCOMES = {
+    ActionOutcome.DONE: calls_pb2.ACTION_OUTCOME_DONE,
+    ActionOutcome.FAILED: calls_pb2.ACTION_OUTCOME_FAILED,
+    ActionOutcome.TIMED_OUT: calls_pb2.ACTION_OUTCOME_TIMED_OUT,
+    ActionOutcome.UNSUPPORTED: calls_pb2.ACTION_OUTCOME_UNSUPPORTED,
+    ActionOutcome.CANCELLED: calls_pb2.ACTION_OUTCOME_CANCELLED,
+}
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class CallsServicer(calls_pb2_grpc.CallsServicer):
-    """Calls over gRPC; see protos/trunkline/v1/calls.proto."""
+    """Calls over gRPC; see protos/trunkline/v1/calls.proto.
 
-    def __init__(self, switchboard: Switchboard) -> None:
+    Args:
+        ring_timeout_s: of placed calls, where the request names none.
+    """
+
+    def __init__(self, switchboard: Switchboard, ring_timeout_s: float) -> None:
         self._switchboard = switchboard
+        self._ring_timeout_s = ring_timeout_s
 
     async def Info(  # noqa: N802
         self, request: calls_pb2.CallsInfoRequest, context: Context
@@ -46,14 +95,27 @@ class CallsServicer(calls_pb2_grpc.CallsServicer):
         self, request: calls_pb2.ListCallsRequest, context: Context
     ) -> calls_pb2.ListCallsResponse:
         """Ringing and live calls."""
-        return calls_pb2.ListCallsResponse(calls=[_call(call.record) for call in self._switchboard.calls])
+        return calls_pb2.ListCallsResponse(calls=[_call(record) for record in self._records()])
+
+    def _records(self) -> list[CallRecord]:
+        """Of calls that have not ended; some that have may still be clearing up."""
+        records = (call.record for call in self._switchboard.calls)
+        return [record for record in records if record.state is not CallState.ENDED]
+
+    async def GetCall(  # noqa: N802
+        self, request: calls_pb2.GetCallRequest, context: Context
+    ) -> calls_pb2.GetCallResponse:
+        """One call, live or ended."""
+        return calls_pb2.GetCallResponse(call=_call(await self._switchboard.record(request.call_id)))
 
     async def WatchCalls(  # noqa: N802
         self, request: calls_pb2.WatchCallsRequest, context: Context
     ) -> AsyncIterator[calls_pb2.WatchCallsResponse]:
         """Records of the calls there are, then events as they come."""
         with self._switchboard.around.bus.watch() as watcher:
-            records = [call.record for call in self._switchboard.calls]
+            # Tells the client that it misses nothing from now on: a call that it dials may be refused at once.
+            await context.send_initial_metadata(())
+            records = self._records()
             if request.call_id:
                 records = [record for record in records if record.call_id == request.call_id]
                 if not records:
@@ -99,7 +161,19 @@ class CallsServicer(calls_pb2_grpc.CallsServicer):
 
     async def Dial(self, request: calls_pb2.DialRequest, context: Context) -> calls_pb2.DialResponse:  # noqa: N802
         """Calls a number."""
-        return calls_pb2.DialResponse(call_id=await self._switchboard.dial(request.target, request.persona))
+        if request.on_machine not in _ON_MACHINE:
+            raise InvalidInputError(f"on_machine may be 0 to {max(_ON_MACHINE)} (given: {request.on_machine})")
+        try:
+            options = DialOptions(
+                ring_timeout_s=request.ring_timeout_s or self._ring_timeout_s,
+                greet_after_s=request.greet_after_s or DialOptions.greet_after_s,
+                on_machine=_ON_MACHINE[request.on_machine],
+                text=" ".join(request.machine_text.split()),
+            )
+        except ValueError as error:
+            raise InvalidInputError(str(error)) from error
+        call_id = await self._switchboard.dial(request.target, request.persona, options)
+        return calls_pb2.DialResponse(call_id=call_id)
 
 
 def _timestamp(unix: float) -> Timestamp:
@@ -116,6 +190,9 @@ def _call(record: CallRecord) -> calls_pb2.Call:
         persona=record.persona,
         started=_timestamp(record.started),
         end_reason=record.end_reason,
+        placed=record.placed,
+        outcome=_OUTCOMES[record.outcome],
+        sip_status=record.sip_status,
     )
     setattr(call, "from", record.from_)  # a keyword in Python
     return call
@@ -140,6 +217,11 @@ def _responses(happening: Happening) -> list[calls_pb2.WatchCallsResponse]:
             response.barge_in.CopyFrom(calls_pb2.BargeIn(turn=turn, tokens_heard=tokens))
         case Dtmf(digit=digit):
             response.dtmf.CopyFrom(calls_pb2.Dtmf(digit=digit))
+        case ActionStarted(name=name, kind=kind):
+            response.action_started.CopyFrom(calls_pb2.ActionStarted(name=name, kind=_ACTIONS[kind]))
+        case ActionDone(name=name, kind=kind, outcome=outcome):
+            done = calls_pb2.ActionDone(name=name, kind=_ACTIONS[kind], outcome=_ACTION_OUTCOMES[outcome])
+            response.action_done.CopyFrom(done)
         case _:
             return []
     return [response]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from services.agent.legs.base import LegKind
+from services.agent.outbound.outcome import DialOutcome
 
 WATCHER_BACKLOG = 1000  # events a slow watcher may lag behind before it is cut off
 
@@ -22,7 +23,11 @@ class CallState(Enum):
 
 @dataclass(frozen=True)
 class CallRecord:
-    """A call as others see it. `from_` and `to` are personal data."""
+    """A call as others see it. `from_` and `to` are personal data.
+
+    Attributes:
+        placed: by us; `outcome` and `sip_status` (final response that refused it, else 0) belong to such calls only.
+    """
 
     call_id: str
     leg: LegKind
@@ -33,6 +38,9 @@ class CallRecord:
     persona_version: int
     started: float  # Unix time
     end_reason: str = ""
+    placed: bool = False
+    outcome: DialOutcome = DialOutcome.NONE
+    sip_status: int = 0
 
     def in_state(self, state: CallState, reason: str = "") -> "CallRecord":
         """The same call, further on."""
@@ -79,7 +87,53 @@ class Speaking:
     on: bool
 
 
-Event = CallRecord | Caption | TurnTimes | BargeIn | Dtmf | Speaking
+@dataclass(frozen=True)
+class AnswerBegan:
+    """The bot begins an answer, or an announcement (greeting, apology, a text that it was told to say); internal."""
+
+    turn: int
+    announcement: bool
+
+
+@dataclass(frozen=True)
+class AnswerOver:
+    """An answer or announcement is over: complete and heard to its end, or stopped; internal."""
+
+    turn: int
+    heard: bool
+
+
+class ActionOutcome(Enum):
+    """What became of an action."""
+
+    DONE = "done"
+    FAILED = "failed"
+    TIMED_OUT = "timed out"
+    UNSUPPORTED = "unsupported"  # not on this kind of leg, or no target is set up
+    CANCELLED = "cancelled"  # the caller spoke up before its moment came, or the call ended
+
+
+@dataclass(frozen=True)
+class ActionStarted:
+    """An action of the persona is carried out; `kind` is that of the persona's file."""
+
+    name: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class ActionDone:
+    """An action is over; one that was cancelled before its moment has not started."""
+
+    name: str
+    kind: str
+    outcome: ActionOutcome
+
+
+Event = (
+    CallRecord | Caption | TurnTimes | BargeIn | Dtmf | Speaking | AnswerBegan | AnswerOver | ActionStarted | ActionDone
+)
+INTERNAL = (Speaking, AnswerBegan, AnswerOver)  # events that are for the call's own parts only
 
 
 @dataclass(frozen=True)

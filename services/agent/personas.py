@@ -6,6 +6,8 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from services.agent.actions.config import Action, checked_together
+
 # The model was trained with exactly this in front of every persona, and breaks without it.
 INTERLEAVING_SENTENCE = (
     "User will provide you with a speech instruction. Do it step by step. First, think about the instruction and "
@@ -33,6 +35,8 @@ class Persona(BaseModel):
     max_new_tokens: int = Field(1000, ge=40, le=8000, description="longest answer, text and speech tokens")
     barge_in: bool = Field(True, description="the caller may interrupt the bot")
     numbers: tuple[str, ...] = Field((), description="called numbers or user names that this persona answers")
+    actions: tuple[Action, ...] = Field((), max_length=50, description="see docs/actions.md")
+    key_pause_s: float = Field(3.0, ge=0.5, le=30.0, description="longest time between two keys of an action")
 
     @field_validator("prompt", "greeting", "apology")
     @classmethod
@@ -44,6 +48,12 @@ class Persona(BaseModel):
     def _not_blank(cls, value: str) -> str:
         if not value:
             raise ValueError("must not be blank")
+        return value
+
+    @field_validator("actions")
+    @classmethod
+    def _fit_together(cls, value: tuple[Action, ...]) -> tuple[Action, ...]:
+        checked_together(value)
         return value
 
     @property

@@ -8,6 +8,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from services.agent.legs.sip_settings import SipSettings, Srtp, Tls, Transport, Trunk, codecs_named, networks_named
+from services.agent.outbound.placed import LONGEST_RING_S
 from services.agent.settings import AgentSettings, split_address
 
 
@@ -119,6 +120,7 @@ def sip_settings(settings: AgentSettings) -> SipSettings:
             rtp_ports=settings.rtp_range,
             rtp_timeout_s=settings.rtp_timeout,
             max_call_s=settings.max_call_minutes * 60.0,
+            ring_timeout_s=LONGEST_RING_S + 1.0,  # each call has a shorter one of its own
             transports=_transports(settings.sip_transports),
             tls=_tls(settings),
             srtp=Srtp(settings.sip_srtp),

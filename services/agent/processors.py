@@ -145,13 +145,17 @@ class SpeechProcessor(FrameProcessor):  # type: ignore[misc]
     Args:
         output_rate: of the packets' PCM, hertz.
         on_key: takes the keys that the caller presses.
+        connect: takes the way out for packets once they can flow.
     """
 
-    def __init__(self, speech: Speech, output_rate: int, on_key: Callable[[str], None]) -> None:
+    def __init__(
+        self, speech: Speech, output_rate: int, on_key: Callable[[str], None], connect: Callable[[Media], None]
+    ) -> None:
         super().__init__()
         self._speech = speech
         self._output_rate = output_rate
         self._on_key = on_key
+        self._connect = connect
         self._line_open = asyncio.Event()  # clear while one side holds the call
         self._line_open.set()
 
@@ -177,7 +181,7 @@ class SpeechProcessor(FrameProcessor):  # type: ignore[misc]
         else:
             await self.push_frame(frame, direction)
             if isinstance(frame, StartFrame):
-                self._speech.connect(Media(self._output_rate, self._send))
+                self._connect(Media(self._output_rate, self._send))
 
     async def bot_speaks(self, speaking: bool) -> None:
         """Tells turn-taking upstream that the bot started or stopped being audible."""

@@ -50,6 +50,7 @@ class AgentSettings(ProcessSettings):
     persona: str = Field("default", description="persona that answers numbers which no other one lists")
     wait_for_models: float = Field(30.0, gt=0, le=600, description="seconds the model services may take to come up")
     max_call_minutes: float = Field(60.0, gt=0, le=1440, description="a call is ended after this")
+    ring_timeout: float = Field(45.0, ge=1, le=180, description="seconds that a call which we place may ring")
     agent_id: str = Field("", description="name of this agent in leases; empty for one made from host and process")
 
     @field_validator("tokenizer", "lm", "decoder", "http_listen", "calls_listen")

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 
 from services.agent.conversation import Conversation, Entry
-from services.agent.events import BargeIn, Event, Speaking
+from services.agent.events import AnswerBegan, AnswerOver, BargeIn, Event, Speaking
 from services.agent.floor import AnswerInProgress, CallContext, CallerTurn
 from services.agent.listening import Utterance
 from services.agent.lm_session import LmSession, Sampling
@@ -251,6 +251,7 @@ class Speech:
     async def _play(self, turn: CallerTurn | None, number: int, session: LmSession, say: str = "") -> None:
         """Generates, synthesises and plays one answer, to its end."""
         answer = self._answer = AnswerInProgress(self._call, turn, number, session, self.first_pcm.set)
+        self._call.publish(AnswerBegan(number, announcement=turn is None))
         room = self._call.models.limits.context_length - len(session.ids)
         sampling = Sampling(
             self._call.persona.temperature,
@@ -273,6 +274,7 @@ class Speech:
             self._call.publish(Speaking("bot", on=False))
         elif turn is not None:
             self._call.report_times(turn.waterfall)
+        self._call.publish(AnswerOver(number, heard=True))
 
     async def _play_out(self, player: Player) -> None:
         await player.run(await asyncio.shield(self._media))
@@ -289,6 +291,7 @@ class Speech:
             self._record(self.conversation.assistant(kept, interrupted=True, turn=answer.number))
             if answer.turn is not None:
                 answer.turn.answered = True
+        self._call.publish(AnswerOver(answer.number, heard=False))
         if not audible:
             return None
         self._call.publish(Speaking("bot", on=False))

@@ -1,6 +1,7 @@
 """Redis, where calls, conversations and personas are kept. Keys and their forms:
 
-- `call:{id}` (hash): `agent`, `state`, `leg`, `from`, `to`, `persona`, `persona_version`, `started`, `ended`, `reason`.
+- `call:{id}` (hash): `agent`, `state`, `leg`, `from`, `to`, `persona`, `persona_version`, `started`, `ended`, `reason`;
+  of a call that we placed also `outcome` and `sip_status`.
 - `call:{id}:lease` (string with a TTL): the agent that holds the call; gone when the agent is.
 - `calls:live` (set): ids of calls that have not ended.
 - `conversation:{id}` (stream): the entries of `services.agent.conversation`, in order.
@@ -19,6 +20,8 @@ from redis.exceptions import RedisError
 
 from services.agent.conversation import Entry, Role
 from services.agent.events import CallRecord, CallState
+from services.agent.legs.base import LegKind
+from services.agent.outbound.outcome import DialOutcome
 from services.agent.personas import Persona
 
 log = logging.getLogger(__name__)
@@ -80,7 +83,7 @@ class Store:
 
     async def save_persona(self, persona: Persona) -> int:
         """Stores a persona; returns its version, which is a new one only when its settings changed."""
-        settings = json.dumps(persona.model_dump(), sort_keys=True)
+        settings = json.dumps(persona.model_dump(mode="json"), sort_keys=True)
         key = f"persona:{persona.name}"
         async with self._redis.pipeline() as pipe:
             while True:
@@ -125,6 +128,26 @@ class Store:
             if call.state is CallState.ENDED:
                 _end(pipe, call.call_id)
             await pipe.execute()
+
+    async def call(self, call_id: str) -> CallRecord | None:
+        """A call's record, live or ended; None when there is none (any more)."""
+        fields: Any = await self._redis.hgetall(f"call:{call_id}")
+        if not fields:
+            return None
+        return CallRecord(
+            call_id,
+            LegKind(fields["leg"]),
+            CallState(fields["state"]),
+            fields["from"],
+            fields["to"],
+            fields["persona"],
+            int(fields["persona_version"]),
+            float(fields["started"]),
+            fields.get("reason", ""),
+            "outcome" in fields,
+            DialOutcome(fields.get("outcome", "")),
+            int(fields.get("sip_status", 0)),
+        )
 
     async def renew(self, call_id: str) -> None:
         """Keeps the lease of a live call."""
@@ -187,6 +210,8 @@ def _call_fields(call: CallRecord) -> dict[Any, Any]:
         "persona_version": call.persona_version,
         "started": repr(call.started),
     }
+    if call.placed:
+        fields |= {"outcome": call.outcome.value, "sip_status": call.sip_status}
     if call.state is CallState.ENDED:
         fields |= {"ended": repr(time.time()), "reason": call.end_reason}
     return fields

@@ -11,13 +11,16 @@ from typing import Any
 from redis.exceptions import RedisError
 
 from services.agent.call import Call, Surroundings
+from services.agent.events import CallRecord
 from services.agent.legs.base import CallRefusedError, Dialler, Leg, LegError, UnsupportedByLegError
 from services.agent.models import ModelError
+from services.agent.outbound.placed import DialOptions
 from services.agent.personas import Persona, persona_for
 from services.common.errors import (
     AtCapacityError,
     DrainingError,
     InvalidInputError,
+    UnavailableError,
     UnknownIdError,
     WrongOrderError,
 )
@@ -60,17 +63,20 @@ class Switchboard:
     async def __call__(self, leg: Leg) -> str:
         """See `CallAcceptor`."""
         by_name = {name: stored.persona for name, stored in self._personas.items()}
-        return await self._take(leg, self._personas[persona_for(leg.to, by_name, self._default).name])
-
-    async def _take(self, leg: Leg, stored: StoredPersona) -> str:
+        stored = self._personas[persona_for(leg.to, by_name, self._default).name]
         hold = contextlib.ExitStack()
         try:
             hold.enter_context(self.slots.take())
         except (AtCapacityError, DrainingError) as error:
             log.info("call refused", extra={"why": error.code.name})
             raise CallRefusedError(str(error)) from error
+        return await self._take(leg, stored, hold)
+
+    async def _take(
+        self, leg: Leg, stored: StoredPersona, hold: contextlib.ExitStack, dial: DialOptions | None = None
+    ) -> str:
         call_id = uuid.uuid4().hex
-        call = Call(call_id, leg, stored.persona, stored.version, self.around)
+        call = Call(call_id, leg, stored.persona, stored.version, self.around, dial)
         self._calls[call_id], self._holds[call_id] = call, hold
         try:
             reason = await self._prepare(call)
@@ -90,8 +96,10 @@ class Switchboard:
         preparing = asyncio.create_task(call.prepare())
         try:
             either: set[asyncio.Future[Any]] = {preparing, call.leg.ended}
+            if call.record.placed:
+                either.remove(call.leg.ended)  # refused this soon: its outcome is told as that of any other
             await asyncio.wait(either, timeout=PREPARE_S, return_when=asyncio.FIRST_COMPLETED)
-            if call.leg.ended.done():
+            if call.leg.ended.done() and not call.record.placed:
                 return "the caller gave up"
             if not preparing.done():
                 return "the speech services are too slow"
@@ -118,6 +126,24 @@ class Switchboard:
         if call is None:
             raise UnknownIdError(f"no live call {call_id!r}")
         return call
+
+    async def record(self, call_id: str) -> CallRecord:
+        """A call's record, live or ended.
+
+        Raises:
+            UnknownIdError: no such call, or it ended long ago.
+            UnavailableError: Redis does not answer.
+        """
+        call = self._calls.get(call_id)
+        if call is not None:
+            return call.record
+        try:
+            record = await self.around.store.call(call_id)
+        except (RedisError, OSError) as error:
+            raise UnavailableError("Redis does not answer") from error
+        if record is None:
+            raise UnknownIdError(f"no call {call_id!r}")
+        return record
 
     async def hang_up(self, call_id: str) -> None:
         """Ends a call and waits until it is over.
@@ -175,30 +201,33 @@ class Switchboard:
         except LegError as error:
             raise WrongOrderError(str(error)) from error
 
-    async def dial(self, target: str, persona: str) -> str:
-        """Calls a number; returns the call's id once it rings.
+    async def dial(self, target: str, persona: str, options: DialOptions) -> str:
+        """Calls a number; returns the call's id while it rings.
 
         Raises:
             WrongOrderError: this agent has no leg that can dial.
             InvalidInputError: an unusable target or an unknown persona.
             AtCapacityError: no slot, or no model behind us.
+            DrainingError: the agent is about to stop.
         """
         if self.dialler is None:
             raise WrongOrderError("this agent has no phone line to dial out on")
         stored = self._personas.get(persona or self._default)
         if stored is None:
             raise InvalidInputError(f"no persona {persona!r}; there are: {', '.join(self._personas)}")
-        try:
-            leg = await self.dialler.dial(target)
-        except UnsupportedByLegError as error:
-            raise WrongOrderError(str(error)) from error
-        except LegError as error:
-            raise InvalidInputError(str(error)) from error
-        try:
-            return await self._take(leg, stored)
-        except CallRefusedError as error:
-            await leg.hang_up(error.reason)
-            raise AtCapacityError(error.reason) from error
+        with contextlib.ExitStack() as hold:
+            hold.enter_context(self.slots.take())  # before anyone's phone rings
+            try:
+                leg = await self.dialler.dial(target)
+            except UnsupportedByLegError as error:
+                raise WrongOrderError(str(error)) from error
+            except LegError as error:
+                raise InvalidInputError(str(error)) from error
+            try:
+                return await self._take(leg, stored, hold.pop_all(), options)
+            except CallRefusedError as error:
+                await leg.hang_up(error.reason)
+                raise AtCapacityError(error.reason) from error
 
     async def close(self, reason: str) -> None:
         """Takes no more calls and ends those there are, ringing ones as soon as they are ready."""

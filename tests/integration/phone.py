@@ -188,7 +188,12 @@ class Phone:
 
 @contextlib.asynccontextmanager
 async def phone(
-    directory: Path, name: str = "phone", codec: str = "PCMU", account: str = "", config_lines: tuple[str, ...] = ()
+    directory: Path,
+    name: str = "phone",
+    codec: str = "PCMU",
+    account: str = "",
+    config_lines: tuple[str, ...] = (),
+    sip_port: int = 0,
 ) -> AsyncIterator[Phone]:
     """A running phone with its files in `directory`.
 
@@ -196,8 +201,10 @@ async def phone(
         codec: of `CODEC_FORMATS`; the only one that it offers.
         account: more account parameters, each with a leading semicolon.
         config_lines: more lines of its configuration.
+        sip_port: where it can be rung; 0: anywhere.
     """
-    sip, control = _free_ports()
+    free, control = _free_ports()
+    sip = sip_port or free
     _furnish(directory, name, codec, account, config_lines, sip, control)
     with (directory / "log.txt").open("wb") as log:
         process = await asyncio.create_subprocess_exec(

@@ -56,6 +56,126 @@ CALL_STATE_LIVE: CallState.ValueType  # 2
 CALL_STATE_ENDED: CallState.ValueType  # 3
 Global___CallState: _TypeAlias = CallState  # noqa: Y015
 
+class _DialOutcome:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DialOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DialOutcome.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DIAL_OUTCOME_UNSPECIFIED: _DialOutcome.ValueType  # 0
+    """Not a placed call, or it still rings."""
+    DIAL_OUTCOME_ANSWERED: _DialOutcome.ValueType  # 1
+    DIAL_OUTCOME_ANSWERING_MACHINE: _DialOutcome.ValueType  # 2
+    """Answered, and by what was heard in the first seconds a machine."""
+    DIAL_OUTCOME_BUSY: _DialOutcome.ValueType  # 3
+    """486, 600."""
+    DIAL_OUTCOME_NO_ANSWER: _DialOutcome.ValueType  # 4
+    """It rang until its time was up, or 408, 480."""
+    DIAL_OUTCOME_DECLINED: _DialOutcome.ValueType  # 5
+    """603."""
+    DIAL_OUTCOME_REFUSED: _DialOutcome.ValueType  # 6
+    """Any other final response."""
+    DIAL_OUTCOME_UNREACHABLE: _DialOutcome.ValueType  # 7
+    """No final response, or no media after the answer."""
+    DIAL_OUTCOME_CANCELLED: _DialOutcome.ValueType  # 8
+    """Hung up by us while it rang."""
+
+class DialOutcome(_DialOutcome, metaclass=_DialOutcomeEnumTypeWrapper):
+    """What became of a placed call."""
+
+DIAL_OUTCOME_UNSPECIFIED: DialOutcome.ValueType  # 0
+"""Not a placed call, or it still rings."""
+DIAL_OUTCOME_ANSWERED: DialOutcome.ValueType  # 1
+DIAL_OUTCOME_ANSWERING_MACHINE: DialOutcome.ValueType  # 2
+"""Answered, and by what was heard in the first seconds a machine."""
+DIAL_OUTCOME_BUSY: DialOutcome.ValueType  # 3
+"""486, 600."""
+DIAL_OUTCOME_NO_ANSWER: DialOutcome.ValueType  # 4
+"""It rang until its time was up, or 408, 480."""
+DIAL_OUTCOME_DECLINED: DialOutcome.ValueType  # 5
+"""603."""
+DIAL_OUTCOME_REFUSED: DialOutcome.ValueType  # 6
+"""Any other final response."""
+DIAL_OUTCOME_UNREACHABLE: DialOutcome.ValueType  # 7
+"""No final response, or no media after the answer."""
+DIAL_OUTCOME_CANCELLED: DialOutcome.ValueType  # 8
+"""Hung up by us while it rang."""
+Global___DialOutcome: _TypeAlias = DialOutcome  # noqa: Y015
+
+class _ActionKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ActionKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ActionKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ACTION_KIND_UNSPECIFIED: _ActionKind.ValueType  # 0
+    ACTION_KIND_TRANSFER: _ActionKind.ValueType  # 1
+    ACTION_KIND_HANG_UP: _ActionKind.ValueType  # 2
+    ACTION_KIND_SEND_DTMF: _ActionKind.ValueType  # 3
+    ACTION_KIND_WEBHOOK: _ActionKind.ValueType  # 4
+
+class ActionKind(_ActionKind, metaclass=_ActionKindEnumTypeWrapper): ...
+
+ACTION_KIND_UNSPECIFIED: ActionKind.ValueType  # 0
+ACTION_KIND_TRANSFER: ActionKind.ValueType  # 1
+ACTION_KIND_HANG_UP: ActionKind.ValueType  # 2
+ACTION_KIND_SEND_DTMF: ActionKind.ValueType  # 3
+ACTION_KIND_WEBHOOK: ActionKind.ValueType  # 4
+Global___ActionKind: _TypeAlias = ActionKind  # noqa: Y015
+
+class _ActionOutcome:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ActionOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ActionOutcome.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ACTION_OUTCOME_UNSPECIFIED: _ActionOutcome.ValueType  # 0
+    ACTION_OUTCOME_DONE: _ActionOutcome.ValueType  # 1
+    ACTION_OUTCOME_FAILED: _ActionOutcome.ValueType  # 2
+    ACTION_OUTCOME_TIMED_OUT: _ActionOutcome.ValueType  # 3
+    ACTION_OUTCOME_UNSUPPORTED: _ActionOutcome.ValueType  # 4
+    """Not on this kind of leg, or no target is set up."""
+    ACTION_OUTCOME_CANCELLED: _ActionOutcome.ValueType  # 5
+    """The caller interrupted the sentence that announced it, or the call ended."""
+
+class ActionOutcome(_ActionOutcome, metaclass=_ActionOutcomeEnumTypeWrapper): ...
+
+ACTION_OUTCOME_UNSPECIFIED: ActionOutcome.ValueType  # 0
+ACTION_OUTCOME_DONE: ActionOutcome.ValueType  # 1
+ACTION_OUTCOME_FAILED: ActionOutcome.ValueType  # 2
+ACTION_OUTCOME_TIMED_OUT: ActionOutcome.ValueType  # 3
+ACTION_OUTCOME_UNSUPPORTED: ActionOutcome.ValueType  # 4
+"""Not on this kind of leg, or no target is set up."""
+ACTION_OUTCOME_CANCELLED: ActionOutcome.ValueType  # 5
+"""The caller interrupted the sentence that announced it, or the call ended."""
+Global___ActionOutcome: _TypeAlias = ActionOutcome  # noqa: Y015
+
+class _OnMachine:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OnMachineEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OnMachine.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ON_MACHINE_UNSPECIFIED: _OnMachine.ValueType  # 0
+    """As ON_MACHINE_IGNORE."""
+    ON_MACHINE_IGNORE: _OnMachine.ValueType  # 1
+    """Talk to it as to a person; the outcome tells nevertheless."""
+    ON_MACHINE_HANG_UP: _OnMachine.ValueType  # 2
+    ON_MACHINE_LEAVE_TEXT: _OnMachine.ValueType  # 3
+    """Say `machine_text` after the beep, or after 3 s of silence, and hang up."""
+
+class OnMachine(_OnMachine, metaclass=_OnMachineEnumTypeWrapper):
+    """What to do when an answering machine takes the call."""
+
+ON_MACHINE_UNSPECIFIED: OnMachine.ValueType  # 0
+"""As ON_MACHINE_IGNORE."""
+ON_MACHINE_IGNORE: OnMachine.ValueType  # 1
+"""Talk to it as to a person; the outcome tells nevertheless."""
+ON_MACHINE_HANG_UP: OnMachine.ValueType  # 2
+ON_MACHINE_LEAVE_TEXT: OnMachine.ValueType  # 3
+"""Say `machine_text` after the beep, or after 3 s of silence, and hang up."""
+Global___OnMachine: _TypeAlias = OnMachine  # noqa: Y015
+
 @_typing.final
 class CallsInfoRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
@@ -111,6 +231,9 @@ class Call(_message.Message):
     PERSONA_FIELD_NUMBER: _builtins.int
     STARTED_FIELD_NUMBER: _builtins.int
     END_REASON_FIELD_NUMBER: _builtins.int
+    PLACED_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    SIP_STATUS_FIELD_NUMBER: _builtins.int
     call_id: _builtins.str
     leg: Global___Leg.ValueType
     state: Global___CallState.ValueType
@@ -118,6 +241,12 @@ class Call(_message.Message):
     persona: _builtins.str
     end_reason: _builtins.str
     """Set when state is ENDED: who or what ended the call."""
+    placed: _builtins.bool
+    """The agent placed this call."""
+    outcome: Global___DialOutcome.ValueType
+    """Of a placed call, once it is known. It may turn from ANSWERED to ANSWERING_MACHINE in the first seconds."""
+    sip_status: _builtins.int
+    """The final response with which the far end refused a placed call (RFC 3261 section 21), where there was one."""
     @_builtins.property
     def started(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
@@ -130,10 +259,13 @@ class Call(_message.Message):
         persona: _builtins.str = ...,
         started: _timestamp_pb2.Timestamp | None = ...,
         end_reason: _builtins.str = ...,
+        placed: _builtins.bool = ...,
+        outcome: Global___DialOutcome.ValueType = ...,
+        sip_status: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["started", b"started"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_id", b"call_id", "end_reason", b"end_reason", "from", b"from", "leg", b"leg", "persona", b"persona", "started", b"started", "state", b"state", "to", b"to"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_id", b"call_id", "end_reason", b"end_reason", "from", b"from", "leg", b"leg", "outcome", b"outcome", "persona", b"persona", "placed", b"placed", "sip_status", b"sip_status", "started", b"started", "state", b"state", "to", b"to"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -175,6 +307,45 @@ class ListCallsResponse(_message.Message):
 Global___ListCallsResponse: _TypeAlias = ListCallsResponse  # noqa: Y015
 
 @_typing.final
+class GetCallRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALL_ID_FIELD_NUMBER: _builtins.int
+    call_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        call_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_id", b"call_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetCallRequest: _TypeAlias = GetCallRequest  # noqa: Y015
+
+@_typing.final
+class GetCallResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def call(self) -> Global___Call: ...
+    def __init__(
+        self,
+        *,
+        call: Global___Call | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["call", b"call"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call", b"call"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetCallResponse: _TypeAlias = GetCallResponse  # noqa: Y015
+
+@_typing.final
 class WatchCallsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -205,6 +376,8 @@ class WatchCallsResponse(_message.Message):
     TURN_FIELD_NUMBER: _builtins.int
     BARGE_IN_FIELD_NUMBER: _builtins.int
     DTMF_FIELD_NUMBER: _builtins.int
+    ACTION_STARTED_FIELD_NUMBER: _builtins.int
+    ACTION_DONE_FIELD_NUMBER: _builtins.int
     call_id: _builtins.str
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp: ...
@@ -220,6 +393,10 @@ class WatchCallsResponse(_message.Message):
     def barge_in(self) -> Global___BargeIn: ...
     @_builtins.property
     def dtmf(self) -> Global___Dtmf: ...
+    @_builtins.property
+    def action_started(self) -> Global___ActionStarted: ...
+    @_builtins.property
+    def action_done(self) -> Global___ActionDone: ...
     def __init__(
         self,
         *,
@@ -230,12 +407,14 @@ class WatchCallsResponse(_message.Message):
         turn: Global___Turn | None = ...,
         barge_in: Global___BargeIn | None = ...,
         dtmf: Global___Dtmf | None = ...,
+        action_started: Global___ActionStarted | None = ...,
+        action_done: Global___ActionDone | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["barge_in", b"barge_in", "call", b"call", "caption", b"caption", "dtmf", b"dtmf", "event", b"event", "time", b"time", "turn", b"turn"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["action_done", b"action_done", "action_started", b"action_started", "barge_in", b"barge_in", "call", b"call", "caption", b"caption", "dtmf", b"dtmf", "event", b"event", "time", b"time", "turn", b"turn"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["barge_in", b"barge_in", "call", b"call", "call_id", b"call_id", "caption", b"caption", "dtmf", b"dtmf", "event", b"event", "time", b"time", "turn", b"turn"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_done", b"action_done", "action_started", b"action_started", "barge_in", b"barge_in", "call", b"call", "call_id", b"call_id", "caption", b"caption", "dtmf", b"dtmf", "event", b"event", "time", b"time", "turn", b"turn"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["call", "caption", "turn", "barge_in", "dtmf"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["call", "caption", "turn", "barge_in", "dtmf", "action_started", "action_done"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -357,6 +536,58 @@ class Dtmf(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Dtmf: _TypeAlias = Dtmf  # noqa: Y015
+
+@_typing.final
+class ActionStarted(_message.Message):
+    """An action of the call's persona is being carried out."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name in the persona."""
+    kind: Global___ActionKind.ValueType
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        kind: Global___ActionKind.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ActionStarted: _TypeAlias = ActionStarted  # noqa: Y015
+
+@_typing.final
+class ActionDone(_message.Message):
+    """An action is over. One that was cancelled before its moment came was not started."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    kind: Global___ActionKind.ValueType
+    outcome: Global___ActionOutcome.ValueType
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        kind: Global___ActionKind.ValueType = ...,
+        outcome: Global___ActionOutcome.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "name", b"name", "outcome", b"outcome"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ActionDone: _TypeAlias = ActionDone  # noqa: Y015
 
 @_typing.final
 class HangUpRequest(_message.Message):
@@ -511,18 +742,33 @@ class DialRequest(_message.Message):
 
     TARGET_FIELD_NUMBER: _builtins.int
     PERSONA_FIELD_NUMBER: _builtins.int
+    RING_TIMEOUT_S_FIELD_NUMBER: _builtins.int
+    GREET_AFTER_S_FIELD_NUMBER: _builtins.int
+    ON_MACHINE_FIELD_NUMBER: _builtins.int
+    MACHINE_TEXT_FIELD_NUMBER: _builtins.int
     target: _builtins.str
-    """A SIP URI."""
+    """A SIP URI, or a number for the first trunk."""
     persona: _builtins.str
+    ring_timeout_s: _builtins.float
+    """Seconds that it may ring, 1 to 180; 0 for the agent's setting."""
+    greet_after_s: _builtins.float
+    """The bot waits for the callee to speak first; after so many seconds of silence it speaks, 0.2 to 10; 0 for 2 s."""
+    on_machine: Global___OnMachine.ValueType
+    machine_text: _builtins.str
+    """For ON_MACHINE_LEAVE_TEXT, at most 500 characters."""
     def __init__(
         self,
         *,
         target: _builtins.str = ...,
         persona: _builtins.str = ...,
+        ring_timeout_s: _builtins.float = ...,
+        greet_after_s: _builtins.float = ...,
+        on_machine: Global___OnMachine.ValueType = ...,
+        machine_text: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["persona", b"persona", "target", b"target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["greet_after_s", b"greet_after_s", "machine_text", b"machine_text", "on_machine", b"on_machine", "persona", b"persona", "ring_timeout_s", b"ring_timeout_s", "target", b"target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

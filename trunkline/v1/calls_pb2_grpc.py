@@ -46,6 +46,11 @@ class CallsStub:
                 request_serializer=trunkline_dot_v1_dot_calls__pb2.ListCallsRequest.SerializeToString,
                 response_deserializer=trunkline_dot_v1_dot_calls__pb2.ListCallsResponse.FromString,
                 _registered_method=True)
+        self.GetCall = channel.unary_unary(
+                '/trunkline.v1.Calls/GetCall',
+                request_serializer=trunkline_dot_v1_dot_calls__pb2.GetCallRequest.SerializeToString,
+                response_deserializer=trunkline_dot_v1_dot_calls__pb2.GetCallResponse.FromString,
+                _registered_method=True)
         self.WatchCalls = channel.unary_stream(
                 '/trunkline.v1.Calls/WatchCalls',
                 request_serializer=trunkline_dot_v1_dot_calls__pb2.WatchCallsRequest.SerializeToString,
@@ -96,6 +101,13 @@ class CallsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetCall(self, request, context):
+        """One call's record, live or ended (kept for seven days), of any agent of this system.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WatchCalls(self, request, context):
         """Events from now on. With a call id: of that call, ending with it.
         """
@@ -130,7 +142,9 @@ class CallsServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Dial(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Places a call and returns while it rings. What becomes of it is told by its record: see DialOutcome. To hang it up
+        while it rings cancels it.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -147,6 +161,11 @@ def add_CallsServicer_to_server(servicer, server):
                     servicer.ListCalls,
                     request_deserializer=trunkline_dot_v1_dot_calls__pb2.ListCallsRequest.FromString,
                     response_serializer=trunkline_dot_v1_dot_calls__pb2.ListCallsResponse.SerializeToString,
+            ),
+            'GetCall': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetCall,
+                    request_deserializer=trunkline_dot_v1_dot_calls__pb2.GetCallRequest.FromString,
+                    response_serializer=trunkline_dot_v1_dot_calls__pb2.GetCallResponse.SerializeToString,
             ),
             'WatchCalls': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchCalls,
@@ -235,6 +254,33 @@ class Calls:
             '/trunkline.v1.Calls/ListCalls',
             trunkline_dot_v1_dot_calls__pb2.ListCallsRequest.SerializeToString,
             trunkline_dot_v1_dot_calls__pb2.ListCallsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetCall(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trunkline.v1.Calls/GetCall',
+            trunkline_dot_v1_dot_calls__pb2.GetCallRequest.SerializeToString,
+            trunkline_dot_v1_dot_calls__pb2.GetCallResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -38,6 +38,8 @@ class CallsStub:
     Info: _grpc.UnaryUnaryMultiCallable[_calls_pb2.CallsInfoRequest, _calls_pb2.CallsInfoResponse]
     """What this agent can do; constant while it runs."""
     ListCalls: _grpc.UnaryUnaryMultiCallable[_calls_pb2.ListCallsRequest, _calls_pb2.ListCallsResponse]
+    GetCall: _grpc.UnaryUnaryMultiCallable[_calls_pb2.GetCallRequest, _calls_pb2.GetCallResponse]
+    """One call's record, live or ended (kept for seven days), of any agent of this system."""
     WatchCalls: _grpc.UnaryStreamMultiCallable[_calls_pb2.WatchCallsRequest, _calls_pb2.WatchCallsResponse]
     """Events from now on. With a call id: of that call, ending with it."""
     HangUp: _grpc.UnaryUnaryMultiCallable[_calls_pb2.HangUpRequest, _calls_pb2.HangUpResponse]
@@ -47,6 +49,9 @@ class CallsStub:
     """The bot says a text, after what it is saying now."""
     SendDtmf: _grpc.UnaryUnaryMultiCallable[_calls_pb2.SendDtmfRequest, _calls_pb2.SendDtmfResponse]
     Dial: _grpc.UnaryUnaryMultiCallable[_calls_pb2.DialRequest, _calls_pb2.DialResponse]
+    """Places a call and returns while it rings. What becomes of it is told by its record: see DialOutcome. To hang it up
+    while it rings cancels it.
+    """
 
 @_typing.type_check_only
 class CallsAsyncStub(CallsStub):
@@ -58,6 +63,8 @@ class CallsAsyncStub(CallsStub):
     Info: _aio.UnaryUnaryMultiCallable[_calls_pb2.CallsInfoRequest, _calls_pb2.CallsInfoResponse]  # type: ignore[assignment]
     """What this agent can do; constant while it runs."""
     ListCalls: _aio.UnaryUnaryMultiCallable[_calls_pb2.ListCallsRequest, _calls_pb2.ListCallsResponse]  # type: ignore[assignment]
+    GetCall: _aio.UnaryUnaryMultiCallable[_calls_pb2.GetCallRequest, _calls_pb2.GetCallResponse]  # type: ignore[assignment]
+    """One call's record, live or ended (kept for seven days), of any agent of this system."""
     WatchCalls: _aio.UnaryStreamMultiCallable[_calls_pb2.WatchCallsRequest, _calls_pb2.WatchCallsResponse]  # type: ignore[assignment]
     """Events from now on. With a call id: of that call, ending with it."""
     HangUp: _aio.UnaryUnaryMultiCallable[_calls_pb2.HangUpRequest, _calls_pb2.HangUpResponse]  # type: ignore[assignment]
@@ -67,6 +74,9 @@ class CallsAsyncStub(CallsStub):
     """The bot says a text, after what it is saying now."""
     SendDtmf: _aio.UnaryUnaryMultiCallable[_calls_pb2.SendDtmfRequest, _calls_pb2.SendDtmfResponse]  # type: ignore[assignment]
     Dial: _aio.UnaryUnaryMultiCallable[_calls_pb2.DialRequest, _calls_pb2.DialResponse]  # type: ignore[assignment]
+    """Places a call and returns while it rings. What becomes of it is told by its record: see DialOutcome. To hang it up
+    while it rings cancels it.
+    """
 
 class CallsServicer(metaclass=_abc_1.ABCMeta):
     """Errors: NOT_FOUND for an unknown call, INVALID_ARGUMENT for an unusable number or text, FAILED_PRECONDITION for
@@ -87,6 +97,14 @@ class CallsServicer(metaclass=_abc_1.ABCMeta):
         request: _calls_pb2.ListCallsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_calls_pb2.ListCallsResponse, _abc.Awaitable[_calls_pb2.ListCallsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def GetCall(
+        self,
+        request: _calls_pb2.GetCallRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_calls_pb2.GetCallResponse, _abc.Awaitable[_calls_pb2.GetCallResponse]]:
+        """One call's record, live or ended (kept for seven days), of any agent of this system."""
 
     @_abc_1.abstractmethod
     def WatchCalls(
@@ -131,6 +149,9 @@ class CallsServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _calls_pb2.DialRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_calls_pb2.DialResponse, _abc.Awaitable[_calls_pb2.DialResponse]]: ...
+    ) -> _typing.Union[_calls_pb2.DialResponse, _abc.Awaitable[_calls_pb2.DialResponse]]:
+        """Places a call and returns while it rings. What becomes of it is told by its record: see DialOutcome. To hang it up
+        while it rings cancels it.
+        """
 
 def add_CallsServicer_to_server(servicer: CallsServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
