@@ -5,7 +5,9 @@ import logging
 import os
 import signal
 import socket
+from collections.abc import Iterable
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -14,14 +16,18 @@ from redis.exceptions import RedisError
 from services.agent.actions.webhook import Webhooks
 from services.agent.call import Surroundings
 from services.agent.calls import SERVICE, CallsServicer
+from services.agent.carriers.desk import CarrierDesk
+from services.agent.carriers.settings import CarrierSettings
 from services.agent.events import EventBus
 from services.agent.http import HttpServer, make_app
 from services.agent.legs.base import INPUT_RATE
 from services.agent.legs.sip import SipSettings
 from services.agent.legs.sip_workers.supervisor import SipWorkers
 from services.agent.models import ModelError, ModelServices
-from services.agent.personas import PersonaError, load_personas
+from services.agent.personas import Persona, PersonaError, load_personas
 from services.agent.phone_line import PhoneLineError, sip_settings
+from services.agent.recording.files import RecordingFormat
+from services.agent.recording.recording import Recordings
 from services.agent.settings import AgentSettings, split_address
 from services.agent.store import RENEW_S, Store, StoreError
 from services.agent.switchboard import StoredPersona, Switchboard
@@ -69,6 +75,7 @@ async def start(settings: AgentSettings, stack: AsyncExitStack) -> "tuple[int, a
     """
     personas = load_personas(settings.personas, settings.persona)
     line = sip_settings(settings) if settings.sip_listen else None
+    recordings = _recordings(settings, personas.values(), stack)
     agent_id = settings.agent_id or f"{socket.gethostname()}-{os.getpid()}"
     store = Store(settings.redis_url, agent_id)
     stack.push_async_callback(store.close)
@@ -84,14 +91,16 @@ async def start(settings: AgentSettings, stack: AsyncExitStack) -> "tuple[int, a
     turns = TurnSettings(max_turn_s=min(TurnSettings.max_turn_s, limits.max_utterance_s - 1.0))
     webhooks = Webhooks()
     stack.push_async_callback(webhooks.close)
-    around = Surroundings(models, store, bus, end_of_turn, turns, settings.max_call_minutes * 60.0, webhooks)
+    around = Surroundings(
+        models, store, bus, end_of_turn, turns, settings.max_call_minutes * 60.0, webhooks, recordings=recordings
+    )
     switchboard = Switchboard(agent_id, slots, stored, settings.persona, around)
 
     def register(server: grpc.aio.Server) -> None:
         calls_pb2_grpc.add_CallsServicer_to_server(CallsServicer(switchboard, settings.ring_timeout), server)
 
     calls = Server(SERVICE, register, settings.calls_listen, slots)
-    http = HttpServer(make_app(switchboard), *split_address(settings.http_listen))
+    http = HttpServer(make_app(switchboard, _desk(settings, switchboard)), *split_address(settings.http_listen))
     await http.start()
     stack.push_async_callback(http.stop)
     failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -114,6 +123,30 @@ async def start(settings: AgentSettings, stack: AsyncExitStack) -> "tuple[int, a
     undertaker = asyncio.create_task(_bury_lost(store), name="undertaker")
     stack.callback(undertaker.cancel)
     return port, failed
+
+
+def _desk(settings: AgentSettings, switchboard: Switchboard) -> CarrierDesk | None:
+    try:
+        carriers = CarrierSettings().carriers()
+    except ValueError as error:
+        raise StartError(str(error)) from error
+    if not settings.public_url:
+        if carriers:
+            raise StartError(f"{carriers[0].name} is set up, but no --public-url is")
+        return None
+    media_url = settings.media_url or settings.public_url.replace("https://", "wss://", 1)
+    return CarrierDesk(carriers, switchboard, settings.public_url, media_url)
+
+
+def _recordings(settings: AgentSettings, personas: Iterable[Persona], stack: AsyncExitStack) -> Recordings | None:
+    if not settings.recordings:
+        for persona in personas:
+            if persona.recording.enabled:
+                raise PersonaError(f"persona {persona.name!r}: recording is enabled, but no --recordings is set")
+        return None
+    recordings = Recordings(Path(settings.recordings), RecordingFormat(settings.recording_format))
+    stack.callback(recordings.close)
+    return recordings
 
 
 def _require_free(line: SipSettings) -> None:

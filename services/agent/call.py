@@ -20,6 +20,8 @@ from services.agent.outbound.outcome import DialOutcome, NotAnsweredError
 from services.agent.outbound.placed import DialOptions, PlacedCall
 from services.agent.personas import Persona
 from services.agent.processors import SpeechProcessor, TurnProcessor
+from services.agent.recording.recording import Recording, Recordings
+from services.agent.recording.taps import tapped
 from services.agent.rtvi import Screen
 from services.agent.speech import Speech
 from services.agent.store import Recorder, Store
@@ -43,6 +45,7 @@ class Surroundings:
     turns: TurnSettings
     max_call_s: float
     webhooks: Webhooks
+    recordings: Recordings | None = None
 
 
 class Call:
@@ -79,7 +82,12 @@ class Call:
         self._publish_outside = around.bus.publisher(call_id)
         self._screen = Screen()
         self._to_screen: asyncio.Queue[Event] = asyncio.Queue()
-        self._speech = Speech(call_id, persona, around.models, self._recorder.entry, self._publish)
+        self.recording: Recording | None = None
+        if around.recordings is not None and persona.recording.enabled:
+            self.recording = around.recordings.of(call_id, persona.recording)
+        self._speech = Speech(
+            call_id, persona, around.models, self._recorder.entry, self._publish, delay_s=lambda: leg.playout_delay_s
+        )
         self._hang_up: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._placed = PlacedCall(dial, self._speech, self.hang_up, self._outcome) if dial is not None else None
         self._actions = ActionRunner(
@@ -153,7 +161,7 @@ class Call:
         first = [self._placed.processor()] if self._placed is not None else []
         transport = self.leg.transport
         worker = PipelineWorker(
-            Pipeline([transport.input(), *first, turns, speech, transport.output()]),
+            Pipeline(tapped([transport.input(), *first, turns, speech, transport.output()], self.recording)),
             params=PipelineParams(audio_in_sample_rate=INPUT_RATE, audio_out_sample_rate=self.leg.output_rate),
             enable_rtvi=False,
             enable_turn_tracking=False,
@@ -162,6 +170,8 @@ class Call:
         )
         runner = WorkerRunner(handle_sigint=False, check_dangling_tasks=False)
         await runner.add_workers(worker)
+        if self.recording is not None:
+            self.recording.begin()
         running = asyncio.create_task(runner.run(), name=f"pipeline-{self.call_id}")
         showing = asyncio.create_task(self._show(speech), name=f"screen-{self.call_id}")
         try:
@@ -195,9 +205,13 @@ class Call:
     async def _wind_up(self, reason: str) -> None:
         """Frees all that the call holds; each part has a deadline, and a failure of one does not spare the others."""
         self._actions.stop()
+        if self.recording is not None:
+            self.recording.end()
         await _finish(asyncio.create_task(self.leg.hang_up(reason)), "leg")
         await _finish(asyncio.create_task(self._speech.close()), "speech")
         await _finish(asyncio.create_task(self._actions.close(TEARDOWN_S - 1.0)), "actions")
+        if self.recording is not None:
+            await _finish(asyncio.create_task(self.recording.close()), "recording")
         self._change(CallState.ENDED, reason)
         await self._recorder.close(TEARDOWN_S)
         log.info("call ended", extra={"call_id": self.call_id, "reason": reason})

@@ -28,7 +28,11 @@ from trunkline.v1 import calls_pb2, calls_pb2_grpc
 
 SERVICE = "trunkline.v1.Calls"
 
-_LEGS = {LegKind.SIP: calls_pb2.LEG_SIP, LegKind.WEBRTC: calls_pb2.LEG_WEBRTC}
+_LEGS = {
+    LegKind.SIP: calls_pb2.LEG_SIP,
+    LegKind.WEBRTC: calls_pb2.LEG_WEBRTC,
+    LegKind.CARRIER: calls_pb2.LEG_CARRIER,
+}
 _STATES = {
     CallState.RINGING: calls_pb2.CALL_STATE_RINGING,
     CallState.LIVE: calls_pb2.CALL_STATE_LIVE,
@@ -174,6 +178,20 @@ class CallsServicer(calls_pb2_grpc.CallsServicer):
             raise InvalidInputError(str(error)) from error
         call_id = await self._switchboard.dial(request.target, request.persona, options)
         return calls_pb2.DialResponse(call_id=call_id)
+
+    async def PauseRecording(  # noqa: N802
+        self, request: calls_pb2.PauseRecordingRequest, context: Context
+    ) -> calls_pb2.PauseRecordingResponse:
+        """Silence in the recording from now on."""
+        self._switchboard.recording_of(request.call_id).pause()
+        return calls_pb2.PauseRecordingResponse()
+
+    async def ResumeRecording(  # noqa: N802
+        self, request: calls_pb2.ResumeRecordingRequest, context: Context
+    ) -> calls_pb2.ResumeRecordingResponse:
+        """Ends the pause."""
+        self._switchboard.recording_of(request.call_id).resume()
+        return calls_pb2.ResumeRecordingResponse()
 
 
 def _timestamp(unix: float) -> Timestamp:

@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, ConfigDict, Field
 
+from services.agent.carriers.desk import CarrierDesk
 from services.agent.legs.base import CallRefusedError
 from services.agent.legs.webrtc import BadOfferError, WebRtcLeg
 from services.agent.switchboard import Switchboard
@@ -19,6 +20,7 @@ log = logging.getLogger(__name__)
 
 WEB = Path(__file__).parent / "web"
 GRACE_S = 2.0
+MAX_MESSAGE_BYTES = 32 * 1024  # of a websocket: 20 ms of a call take 300
 
 
 class Offer(BaseModel):
@@ -38,8 +40,8 @@ class Answer(BaseModel):
     call_id: str
 
 
-def make_app(switchboard: Switchboard) -> FastAPI:
-    """The application over a switchboard."""
+def make_app(switchboard: Switchboard, desk: CarrierDesk | None = None) -> FastAPI:
+    """The application over a switchboard; with a desk it takes carriers' calls."""
     app = FastAPI(title="Trunkline agent", docs_url=None, redoc_url=None, openapi_url=None)
 
     @app.post("/api/offer")
@@ -79,6 +81,8 @@ def make_app(switchboard: Switchboard) -> FastAPI:
             return PlainTextResponse(f"the {missing} service does not answer", status_code=503)
         return PlainTextResponse("ready")
 
+    if desk is not None:
+        app.router.routes.extend(desk.routes())
     app.mount("/", StaticFiles(directory=WEB, html=True))
     return app
 
@@ -88,7 +92,14 @@ class HttpServer:
 
     def __init__(self, app: FastAPI, host: str, port: int) -> None:
         self._listen = (host, port)
-        config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=int(GRACE_S))
+        config = uvicorn.Config(
+            app,
+            log_level="warning",
+            access_log=False,
+            timeout_graceful_shutdown=int(GRACE_S),
+            ws_max_size=MAX_MESSAGE_BYTES,
+            ws_per_message_deflate=False,  # a phone call's audio does not get smaller
+        )
         self._server = uvicorn.Server(config)
         self._task: asyncio.Task[None] | None = None
         self.port = 0

@@ -7,6 +7,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from services.agent.actions.config import Action, checked_together
+from services.agent.recording.policy import RecordingPolicy
 
 # The model was trained with exactly this in front of every persona, and breaks without it.
 INTERLEAVING_SENTENCE = (
@@ -37,6 +38,7 @@ class Persona(BaseModel):
     numbers: tuple[str, ...] = Field((), description="called numbers or user names that this persona answers")
     actions: tuple[Action, ...] = Field((), max_length=50, description="see docs/actions.md")
     key_pause_s: float = Field(3.0, ge=0.5, le=30.0, description="longest time between two keys of an action")
+    recording: RecordingPolicy = RecordingPolicy()
 
     @field_validator("prompt", "greeting", "apology")
     @classmethod
@@ -55,6 +57,12 @@ class Persona(BaseModel):
     def _fit_together(cls, value: tuple[Action, ...]) -> tuple[Action, ...]:
         checked_together(value)
         return value
+
+    @property
+    def opening(self) -> list[str]:
+        """What is said when the call is answered, one after the other."""
+        announcement = self.recording.announcement if self.recording.enabled else ""
+        return [text for text in (announcement, self.greeting) if text]
 
     @property
     def system_prompt(self) -> str:

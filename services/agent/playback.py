@@ -110,7 +110,7 @@ class Playback:
     def _heard_samples(self, now: float) -> int:
         if self._anchor is None:
             return 0
-        return min(self._sent, self._anchor_sample + int((now - self._anchor) * self.rate))
+        return max(0, min(self._sent, self._anchor_sample + int((now - self._anchor) * self.rate)))
 
     def _tokens_at(self, samples: int) -> int:
         before_samples, before_tokens = 0, 0

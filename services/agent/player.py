@@ -61,10 +61,11 @@ class Player:
             self._finish(self._playback)
         self._changed.set()
 
-    def stop(self) -> Heard:
-        """Sends nothing more and tells what was heard. Idempotent."""
+    def stop(self, delay_s: float = 0.0) -> Heard:
+        """Sends nothing more and tells what was heard, if that is so long after a packet's time. Idempotent."""
         if self._heard is None:
-            self._heard = self._playback.stop(self._clock()) if self._playback is not None else Heard(0, 0)
+            at = self._clock() - delay_s
+            self._heard = self._playback.stop(at) if self._playback is not None else Heard(0, 0)
         self._changed.set()
         return self._heard
 

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from services.common.settings import ProcessSettings
@@ -51,6 +51,10 @@ class AgentSettings(ProcessSettings):
     wait_for_models: float = Field(30.0, gt=0, le=600, description="seconds the model services may take to come up")
     max_call_minutes: float = Field(60.0, gt=0, le=1440, description="a call is ended after this")
     ring_timeout: float = Field(45.0, ge=1, le=180, description="seconds that a call which we place may ring")
+    public_url: str = Field("", description="https://host where carriers call this agent's webhooks; empty for none")
+    media_url: str = Field("", description="wss://host where they reach this very agent; empty: that of --public-url")
+    recordings: str = Field("", description="directory for the recordings of personas that ask for them")
+    recording_format: Literal["opus", "wav"] = Field("opus", description="how calls are recorded")
     agent_id: str = Field("", description="name of this agent in leases; empty for one made from host and process")
 
     @field_validator("tokenizer", "lm", "decoder", "http_listen", "calls_listen")
@@ -65,6 +69,14 @@ class AgentSettings(ProcessSettings):
     @classmethod
     def _optional_address(cls, value: str) -> str:
         return cls._address(value) if value else value
+
+    @field_validator("public_url", "media_url")
+    @classmethod
+    def _url(cls, value: str, info: ValidationInfo) -> str:
+        scheme = "https" if info.field_name == "public_url" else "wss"
+        if value and not re.fullmatch(scheme + r"://[^\s/?#@]+(/[^\s?#]*)?", value):
+            raise ValueError(f"must be {scheme}://host, with a port and a path when needed")
+        return value.rstrip("/")
 
     @field_validator("rtp_ports")
     @classmethod

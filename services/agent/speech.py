@@ -36,6 +36,7 @@ class Speech:
         record: takes each entry of the conversation, in order.
         publish: takes events for watchers.
         clock: wall clock of the call, seconds.
+        delay_s: how long after its time a packet is heard, seconds.
     """
 
     def __init__(
@@ -46,12 +47,14 @@ class Speech:
         record: Callable[[Entry], None],
         publish: Callable[[Event], None],
         clock: Callable[[], float] = time.monotonic,
+        delay_s: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self._call = CallContext(call_id, persona, models, publish, clock)
         self.conversation = Conversation()
         self.first_pcm = asyncio.Event()
         self.failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._record = record
+        self._delay_s = delay_s
         self._session: LmSession | None = None
         self._media: asyncio.Future[Media] = asyncio.get_running_loop().create_future()
         self._floors: list[asyncio.Task[None]] = []  # the last one holds the floor, those before it are ending
@@ -70,7 +73,7 @@ class Speech:
         session = await self._reopened()
         ids = await session.appended(session.append_system(self._call.persona.system_prompt))
         self._record(self.conversation.system(ids))
-        if not self._call.persona.greeting:
+        if not self._call.persona.opening:
             return
         greeting = self._hold_floor(self._greet)
         ready = asyncio.create_task(self.first_pcm.wait())
@@ -193,7 +196,8 @@ class Speech:
 
     async def _greet(self) -> None:
         try:
-            await self._speak(self._call.persona.greeting)
+            for text in self._call.persona.opening:
+                await self._speak(text)
         except ModelError as error:
             if self.first_pcm.is_set():
                 await self._announce(self._call.persona.apology)
@@ -285,7 +289,7 @@ class Speech:
         if answer is None:
             return None
         audible = answer.player.audible
-        heard = answer.player.stop()
+        heard = answer.player.stop(self._delay_s())
         kept = answer.speaker.answer.cut(heard.tokens)
         if kept.ids:
             self._record(self.conversation.assistant(kept, interrupted=True, turn=answer.number))

@@ -16,6 +16,7 @@ from services.agent.legs.base import CallRefusedError, Dialler, Leg, LegError, U
 from services.agent.models import ModelError
 from services.agent.outbound.placed import DialOptions
 from services.agent.personas import Persona, persona_for
+from services.agent.recording.recording import Recording
 from services.common.errors import (
     AtCapacityError,
     DrainingError,
@@ -200,6 +201,18 @@ class Switchboard:
             await call.leg.send_dtmf(digits.upper())
         except LegError as error:
             raise WrongOrderError(str(error)) from error
+
+    def recording_of(self, call_id: str) -> Recording:
+        """A call's recording.
+
+        Raises:
+            UnknownIdError: no such live call.
+            WrongOrderError: it is not recorded.
+        """
+        recording = self._find(call_id).recording
+        if recording is None:
+            raise WrongOrderError("this call is not recorded")
+        return recording
 
     async def dial(self, target: str, persona: str, options: DialOptions) -> str:
         """Calls a number; returns the call's id while it rings.

@@ -29,12 +29,16 @@ class _LegEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Leg.ValueType], _
     LEG_UNSPECIFIED: _Leg.ValueType  # 0
     LEG_SIP: _Leg.ValueType  # 1
     LEG_WEBRTC: _Leg.ValueType  # 2
+    LEG_CARRIER: _Leg.ValueType  # 3
+    """A carrier's websocket."""
 
 class Leg(_Leg, metaclass=_LegEnumTypeWrapper): ...
 
 LEG_UNSPECIFIED: Leg.ValueType  # 0
 LEG_SIP: Leg.ValueType  # 1
 LEG_WEBRTC: Leg.ValueType  # 2
+LEG_CARRIER: Leg.ValueType  # 3
+"""A carrier's websocket."""
 Global___Leg: _TypeAlias = Leg  # noqa: Y015
 
 class _CallState:
@@ -792,3 +796,71 @@ class DialResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DialResponse: _TypeAlias = DialResponse  # noqa: Y015
+
+@_typing.final
+class PauseRecordingRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALL_ID_FIELD_NUMBER: _builtins.int
+    call_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        call_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_id", b"call_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PauseRecordingRequest: _TypeAlias = PauseRecordingRequest  # noqa: Y015
+
+@_typing.final
+class PauseRecordingResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PauseRecordingResponse: _TypeAlias = PauseRecordingResponse  # noqa: Y015
+
+@_typing.final
+class ResumeRecordingRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALL_ID_FIELD_NUMBER: _builtins.int
+    call_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        call_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_id", b"call_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResumeRecordingRequest: _TypeAlias = ResumeRecordingRequest  # noqa: Y015
+
+@_typing.final
+class ResumeRecordingResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResumeRecordingResponse: _TypeAlias = ResumeRecordingResponse  # noqa: Y015

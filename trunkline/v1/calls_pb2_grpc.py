@@ -81,6 +81,16 @@ class CallsStub:
                 request_serializer=trunkline_dot_v1_dot_calls__pb2.DialRequest.SerializeToString,
                 response_deserializer=trunkline_dot_v1_dot_calls__pb2.DialResponse.FromString,
                 _registered_method=True)
+        self.PauseRecording = channel.unary_unary(
+                '/trunkline.v1.Calls/PauseRecording',
+                request_serializer=trunkline_dot_v1_dot_calls__pb2.PauseRecordingRequest.SerializeToString,
+                response_deserializer=trunkline_dot_v1_dot_calls__pb2.PauseRecordingResponse.FromString,
+                _registered_method=True)
+        self.ResumeRecording = channel.unary_unary(
+                '/trunkline.v1.Calls/ResumeRecording',
+                request_serializer=trunkline_dot_v1_dot_calls__pb2.ResumeRecordingRequest.SerializeToString,
+                response_deserializer=trunkline_dot_v1_dot_calls__pb2.ResumeRecordingResponse.FromString,
+                _registered_method=True)
 
 
 class CallsServicer:
@@ -149,6 +159,20 @@ class CallsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PauseRecording(self, request, context):
+        """From now on the recording holds silence and the caller's keys are not reported: for card numbers. Pausing twice is
+        no error; a call that is not recorded gives FAILED_PRECONDITION.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeRecording(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CallsServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -196,6 +220,16 @@ def add_CallsServicer_to_server(servicer, server):
                     servicer.Dial,
                     request_deserializer=trunkline_dot_v1_dot_calls__pb2.DialRequest.FromString,
                     response_serializer=trunkline_dot_v1_dot_calls__pb2.DialResponse.SerializeToString,
+            ),
+            'PauseRecording': grpc.unary_unary_rpc_method_handler(
+                    servicer.PauseRecording,
+                    request_deserializer=trunkline_dot_v1_dot_calls__pb2.PauseRecordingRequest.FromString,
+                    response_serializer=trunkline_dot_v1_dot_calls__pb2.PauseRecordingResponse.SerializeToString,
+            ),
+            'ResumeRecording': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeRecording,
+                    request_deserializer=trunkline_dot_v1_dot_calls__pb2.ResumeRecordingRequest.FromString,
+                    response_serializer=trunkline_dot_v1_dot_calls__pb2.ResumeRecordingResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -443,6 +477,60 @@ class Calls:
             '/trunkline.v1.Calls/Dial',
             trunkline_dot_v1_dot_calls__pb2.DialRequest.SerializeToString,
             trunkline_dot_v1_dot_calls__pb2.DialResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PauseRecording(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trunkline.v1.Calls/PauseRecording',
+            trunkline_dot_v1_dot_calls__pb2.PauseRecordingRequest.SerializeToString,
+            trunkline_dot_v1_dot_calls__pb2.PauseRecordingResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeRecording(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trunkline.v1.Calls/ResumeRecording',
+            trunkline_dot_v1_dot_calls__pb2.ResumeRecordingRequest.SerializeToString,
+            trunkline_dot_v1_dot_calls__pb2.ResumeRecordingResponse.FromString,
             options,
             channel_credentials,
             insecure,

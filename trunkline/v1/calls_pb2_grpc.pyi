@@ -52,6 +52,11 @@ class CallsStub:
     """Places a call and returns while it rings. What becomes of it is told by its record: see DialOutcome. To hang it up
     while it rings cancels it.
     """
+    PauseRecording: _grpc.UnaryUnaryMultiCallable[_calls_pb2.PauseRecordingRequest, _calls_pb2.PauseRecordingResponse]
+    """From now on the recording holds silence and the caller's keys are not reported: for card numbers. Pausing twice is
+    no error; a call that is not recorded gives FAILED_PRECONDITION.
+    """
+    ResumeRecording: _grpc.UnaryUnaryMultiCallable[_calls_pb2.ResumeRecordingRequest, _calls_pb2.ResumeRecordingResponse]
 
 @_typing.type_check_only
 class CallsAsyncStub(CallsStub):
@@ -77,6 +82,11 @@ class CallsAsyncStub(CallsStub):
     """Places a call and returns while it rings. What becomes of it is told by its record: see DialOutcome. To hang it up
     while it rings cancels it.
     """
+    PauseRecording: _aio.UnaryUnaryMultiCallable[_calls_pb2.PauseRecordingRequest, _calls_pb2.PauseRecordingResponse]  # type: ignore[assignment]
+    """From now on the recording holds silence and the caller's keys are not reported: for card numbers. Pausing twice is
+    no error; a call that is not recorded gives FAILED_PRECONDITION.
+    """
+    ResumeRecording: _aio.UnaryUnaryMultiCallable[_calls_pb2.ResumeRecordingRequest, _calls_pb2.ResumeRecordingResponse]  # type: ignore[assignment]
 
 class CallsServicer(metaclass=_abc_1.ABCMeta):
     """Errors: NOT_FOUND for an unknown call, INVALID_ARGUMENT for an unusable number or text, FAILED_PRECONDITION for
@@ -153,5 +163,22 @@ class CallsServicer(metaclass=_abc_1.ABCMeta):
         """Places a call and returns while it rings. What becomes of it is told by its record: see DialOutcome. To hang it up
         while it rings cancels it.
         """
+
+    @_abc_1.abstractmethod
+    def PauseRecording(
+        self,
+        request: _calls_pb2.PauseRecordingRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_calls_pb2.PauseRecordingResponse, _abc.Awaitable[_calls_pb2.PauseRecordingResponse]]:
+        """From now on the recording holds silence and the caller's keys are not reported: for card numbers. Pausing twice is
+        no error; a call that is not recorded gives FAILED_PRECONDITION.
+        """
+
+    @_abc_1.abstractmethod
+    def ResumeRecording(
+        self,
+        request: _calls_pb2.ResumeRecordingRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_calls_pb2.ResumeRecordingResponse, _abc.Awaitable[_calls_pb2.ResumeRecordingResponse]]: ...
 
 def add_CallsServicer_to_server(servicer: CallsServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

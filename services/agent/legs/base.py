@@ -32,6 +32,7 @@ class LegKind(Enum):
 
     SIP = "sip"
     WEBRTC = "webrtc"
+    CARRIER = "carrier"
 
 
 class LegError(Exception):
@@ -82,11 +83,15 @@ class Leg(Protocol):
 
     @property
     def transport(self) -> BaseTransport:
-        """The media, valid from the start; frames flow once its pipeline runs and `answer` has returned."""
+        """The media, there once `answer` has returned; frames flow while its pipeline runs."""
 
     @property
     def output_rate(self) -> int:
         """Rate of the PCM that the output takes, hertz; settled when `answer` has returned."""
+
+    @property
+    def playout_delay_s(self) -> float:
+        """Seconds from a packet's time to its being heard, as far as the far end tells; 0 where it does not."""
 
     @property
     def ended(self) -> "asyncio.Future[str]":

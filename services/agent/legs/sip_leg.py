@@ -28,6 +28,7 @@ class SipLeg:
     """
 
     kind = LegKind.SIP
+    playout_delay_s = 0.0
 
     def __init__(self, call: Call, settings: SipSettings, from_: str, to: str, domain: str | None = None) -> None:
         self._call = call

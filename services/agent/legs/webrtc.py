@@ -22,6 +22,8 @@ class BadOfferError(ValueError):
 class WebRtcLeg:
     """One browser's connection. Made by `from_offer`; `sdp_answer` goes back to the browser, then media comes up."""
 
+    playout_delay_s = 0.0
+
     def __init__(self, connection: SmallWebRTCConnection, caller: str) -> None:
         self._connection = connection
         self._caller = caller

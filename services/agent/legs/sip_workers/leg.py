@@ -91,6 +91,7 @@ class RemoteSipLeg:
     """One phone call; see `Leg`."""
 
     kind = LegKind.SIP
+    playout_delay_s = 0.0
 
     def __init__(self, number: int, from_: str, to: str, worker: Worker) -> None:
         self._number = number
