@@ -268,6 +268,7 @@ class Speech:
             await answer.speaker.run(sampling, say)
             answer.player.complete()
             await playing
+            await asyncio.sleep(self._delay_s())  # its last words are still on their way
         finally:
             playing.cancel()
         if self._answer is not answer:

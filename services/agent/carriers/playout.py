@@ -5,6 +5,7 @@ from collections import deque
 
 MARK_EVERY_S = 0.2  # of audio
 RECENT = 5  # marks; the least delay among them counts, since a busy line adds to it
+MOST_S = 3.0  # no line is slower, and nothing waits longer for one
 PENDING = 200  # marks that a carrier may owe us; those before them are given up
 
 
@@ -43,7 +44,7 @@ class Playout:
             while True:
                 pending, end = self._pending.popleft()
                 if pending == name:
-                    self._recent.append(max(0.0, now - end))
+                    self._recent.append(min(max(0.0, now - end), MOST_S))
                     return
 
     def cleared(self, now: float) -> None:

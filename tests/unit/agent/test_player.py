@@ -76,6 +76,19 @@ async def test_a_stop_sends_nothing_more_and_tells_the_same_twice() -> None:
     assert line.player.stop() == heard
 
 
+async def test_what_is_heard_late_was_heard_less_far() -> None:
+    for delay_s, heard_s in ((0.0, 0.05), (0.02, 0.03), (1000.0, 0.0)):
+        line, now = Line(), [0.0]
+        line.player = Player(PCM_RATE, lambda: now[0], lambda: None)  # noqa: B023
+        line.player.push(tone(1.0), 12)
+        running = asyncio.create_task(line.player.run(line.media))
+        while not line.packets:
+            await asyncio.sleep(0)
+        now[0] = 0.05
+        assert line.player.stop(delay_s).samples == round(heard_s * RATE)
+        await asyncio.wait_for(running, 10)
+
+
 async def test_a_stop_before_the_answer_heard_nothing() -> None:
     line = Line()
     line.player.push(tone(1.0), 12)

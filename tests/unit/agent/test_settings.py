@@ -20,6 +20,14 @@ def test_ipv6() -> None:
     assert split_address(AgentSettings(http_listen="[::1]:8080").http_listen) == ("::1", 8080)
 
 
+def test_public_names() -> None:
+    settings = AgentSettings(public_url="https://voice.example.com:8443/a/", media_url="wss://agent-1.example.com")
+    assert (settings.public_url, settings.media_url) == (
+        "https://voice.example.com:8443/a",
+        "wss://agent-1.example.com",
+    )
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -35,6 +43,12 @@ def test_ipv6() -> None:
         {"sip_workers": 0},
         {"sip_workers": 65},
         {"wait_for_models": 0},
+        {"public_url": "http://voice.example.com"},
+        {"public_url": "https://"},
+        {"public_url": "https://user@voice.example.com"},
+        {"public_url": "https://voice.example.com/?a=1"},
+        {"media_url": "https://voice.example.com"},
+        {"recording_format": "mp3"},
     ],
 )
 def test_unusable_values_are_refused(wrong: dict[str, object]) -> None:
