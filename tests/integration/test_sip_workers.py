@@ -109,6 +109,8 @@ async def test_a_worker_that_hangs_is_replaced(monkeypatch: pytest.MonkeyPatch) 
         assert link.over.result() == -signal.SIGKILL
         await hanging_up
         await until(lambda: bool(lines.workers))
+        wire.request("BYE")
+        await wire.response("BYE", 481)
 
 
 async def test_a_worker_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
