@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -31,6 +32,9 @@ async def sipp_callee(directory: Path, scenario: str, final: str = "") -> AsyncI
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
     try:
+        async with asyncio.timeout(WAIT_S):
+            while not _taken(port):  # a call that is given up at once is not offered a second time
+                await asyncio.sleep(0.02)
         yield f"sip:callee@{HOST}:{port}"
         output, _ = await process.communicate()
         assert process.returncode == 0, output.decode(errors="replace")
@@ -38,6 +42,15 @@ async def sipp_callee(directory: Path, scenario: str, final: str = "") -> AsyncI
         if process.returncode is None:
             process.kill()
             await process.wait()
+
+
+def _taken(port: int) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return True
+    return False
 
 
 @contextlib.asynccontextmanager
