@@ -35,6 +35,12 @@ def workers(agent: Agent) -> list[tuple[int, int]]:
     return [(int(port), int(pid)) for _, port, pid in sorted(LISTENS.findall(agent.process.log.read_text()))]
 
 
+def temporary_directory(pid: int) -> str:
+    """Of a worker."""
+    environment = Path(f"/proc/{pid}/environ").read_text().split("\0")
+    return next(entry.removeprefix("TMPDIR=") for entry in environment if entry.startswith("TMPDIR="))
+
+
 async def speaks(handset: Phone, since: int = 0) -> None:
     """Until the bot is heard."""
     await until(lambda: np.abs(handset.heard()[since:].astype(np.int32)).max(initial=0) > 300)
@@ -101,8 +107,11 @@ async def test_an_agent_that_is_killed_leaves_no_caller_waiting(tiny_stack: Stac
         async with phone(tmp_path) as handset:
             await handset.call(agent.sip_uri)
             [(port, worker)] = workers(agent)
+            directory = temporary_directory(worker)
+            assert os.listdir(directory)
             agent.process.kill()
             await handset.wait_for("CALL_CLOSED")
             await until(lambda: not os.path.exists(f"/proc/{worker}"))
+        assert os.path.basename(directory) not in os.listdir(os.path.dirname(directory))
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             probe.bind((HOST, port))

@@ -1,7 +1,11 @@
-"""`python -m services.agent.legs.sip_workers FD`: one SIP worker. An agent starts it, FD is its end of a socketpair."""
+"""`python -m services.agent.legs.sip_workers FD DIRECTORY`: one SIP worker.
+
+An agent starts it. FD is its end of a socketpair; DIRECTORY has its temporary files, and is removed at its end.
+"""
 
 import asyncio
 import faulthandler
+import shutil
 import signal
 import socket
 import sys
@@ -22,7 +26,11 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
     set_up("INFO")
-    raise SystemExit(asyncio.run(_run(int(sys.argv[1]))))
+    try:
+        status = asyncio.run(_run(int(sys.argv[1])))
+    finally:
+        shutil.rmtree(sys.argv[2], ignore_errors=True)  # the agent may not be there any more to do so
+    raise SystemExit(status)
 
 
 if __name__ == "__main__":

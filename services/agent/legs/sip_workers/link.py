@@ -164,7 +164,8 @@ class WorkerLink:
         self.directory = Path(self._temporary.name)
         with theirs:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "services.agent.legs.sip_workers", str(theirs.fileno()),
+                sys.executable, "-m", "services.agent.legs.sip_workers",
+                str(theirs.fileno()), self._temporary.name,
                 pass_fds=[theirs.fileno()],
                 stdin=asyncio.subprocess.DEVNULL,
                 env=_environment(self._temporary.name),
