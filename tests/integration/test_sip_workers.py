@@ -137,14 +137,14 @@ async def test_a_stopped_agent_leaves_no_call_and_no_process(tmp_path: Path) -> 
 
 
 async def test_a_taken_port_is_a_clear_error_and_leaves_no_worker() -> None:
-    port = free_port("127.0.0.1")
+    port, others = free_port("127.0.0.1"), children()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
         taken.bind(("127.0.0.1", port + PORT_STEP))
         lines = SipWorkers(SipSettings(port=port), 2, Whistler())
         with pytest.raises(OSError, match=f"cannot listen for SIP on 127.0.0.1:{port + PORT_STEP}.*in use"):
             await lines.start()
         assert not lines.workers
-        assert not children()
+        assert children() <= others
 
 
 async def test_a_worker_that_cannot_start_again_is_given_up_and_the_other_goes_on() -> None:
