@@ -20,6 +20,7 @@ from services.agent.carriers.desk import CarrierDesk
 from services.agent.carriers.settings import CarrierSettings
 from services.agent.events import EventBus
 from services.agent.http import HttpServer, make_app
+from services.agent.ice import IceServers
 from services.agent.legs.base import INPUT_RATE
 from services.agent.legs.sip import SipSettings
 from services.agent.legs.sip_workers.supervisor import SipWorkers
@@ -33,6 +34,7 @@ from services.agent.store import RENEW_S, Store, StoreError
 from services.agent.switchboard import StoredPersona, Switchboard
 from services.agent.turns import TurnSettings
 from services.agent.voice_activity import EndOfTurn
+from services.agent.web_calls import LocalTokens, WebCalls
 from services.common.grpc_server import Server, Slots
 from trunkline.v1 import calls_pb2_grpc
 
@@ -76,6 +78,7 @@ async def start(settings: AgentSettings, stack: AsyncExitStack) -> "tuple[int, a
     personas = load_personas(settings.personas, settings.persona)
     line = sip_settings(settings) if settings.sip_listen else None
     recordings = _recordings(settings, personas.values(), stack)
+    ice = _ice_servers(settings)
     agent_id = settings.agent_id or f"{socket.gethostname()}-{os.getpid()}"
     store = Store(settings.redis_url, agent_id)
     stack.push_async_callback(store.close)
@@ -100,7 +103,9 @@ async def start(settings: AgentSettings, stack: AsyncExitStack) -> "tuple[int, a
         calls_pb2_grpc.add_CallsServicer_to_server(CallsServicer(switchboard, settings.ring_timeout), server)
 
     calls = Server(SERVICE, register, settings.calls_listen, slots)
-    http = HttpServer(make_app(switchboard, _desk(settings, switchboard)), *split_address(settings.http_listen))
+    web_calls = WebCalls(switchboard, LocalTokens(), ice, settings.resume_seconds)
+    web_app = make_app(switchboard, web_calls, settings.allowed_origins, _desk(settings, switchboard))
+    http = HttpServer(web_app, *split_address(settings.http_listen), settings.certificate)
     await http.start()
     stack.push_async_callback(http.stop)
     failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -147,6 +152,16 @@ def _recordings(settings: AgentSettings, personas: Iterable[Persona], stack: Asy
     recordings = Recordings(Path(settings.recordings), RecordingFormat(settings.recording_format))
     stack.callback(recordings.close)
     return recordings
+
+
+def _ice_servers(settings: AgentSettings) -> IceServers:
+    secret = settings.turn_secret.get_secret_value()
+    if settings.turn_secret_file is not None:
+        secret = settings.turn_secret_file.read_text().strip()
+    try:
+        return IceServers.parse(settings.ice_servers, settings.turn_username, secret, settings.turn_ttl)
+    except ValueError as error:
+        raise StartError(str(error)) from error
 
 
 def _require_free(line: SipSettings) -> None:

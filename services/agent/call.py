@@ -14,7 +14,7 @@ from pipecat.workers.runner import WorkerRunner
 from services.agent.actions.runner import ActionRunner
 from services.agent.actions.webhook import Webhooks
 from services.agent.events import INTERNAL, CallRecord, CallState, Dtmf, Event, EventBus, Speaking
-from services.agent.legs.base import INPUT_RATE, Leg, LegError
+from services.agent.legs.base import INPUT_RATE, Leg, LegError, ReturningLeg
 from services.agent.models import ModelServices
 from services.agent.outbound.outcome import DialOutcome, NotAnsweredError
 from services.agent.outbound.placed import DialOptions, PlacedCall
@@ -81,7 +81,7 @@ class Call:
         self._recorder = Recorder(around.store, call_id)
         self._publish_outside = around.bus.publisher(call_id)
         self._screen = Screen()
-        self._to_screen: asyncio.Queue[Event] = asyncio.Queue()
+        self._to_screen: asyncio.Queue[Event | None] = asyncio.Queue()  # None: all of it again
         self.recording: Recording | None = None
         if around.recordings is not None and persona.recording.enabled:
             self.recording = around.recordings.of(call_id, persona.recording)
@@ -93,6 +93,8 @@ class Call:
         self._actions = ActionRunner(
             call_id, persona, leg, self._speech, self.hang_up, around.webhooks, self._publish_outside, time.monotonic
         )
+        if isinstance(leg, ReturningLeg):
+            leg.on_return(lambda: self._to_screen.put_nowait(None))
         self.over: asyncio.Task[None] | None = None
 
     @property
@@ -199,7 +201,7 @@ class Call:
             event = await self._to_screen.get()
             if isinstance(event, Speaking) and event.who == "bot":
                 await speech.bot_speaks(event.on)
-            for message in self._screen.messages(event):
+            for message in self._screen.again() if event is None else self._screen.messages(event):
                 await speech.show(message)
 
     async def _wind_up(self, reason: str) -> None:

@@ -1,59 +1,117 @@
-"""The agent's HTTP side: the web page, its WebRTC signalling, and probes."""
+"""The agent's HTTP side: the web page, its WebRTC signalling (docs/webrtc.md), and probes."""
 
 import asyncio
 import logging
 import socket
+import ssl
+from collections.abc import Sequence
 from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.agent.carriers.desk import CarrierDesk
 from services.agent.legs.base import CallRefusedError
-from services.agent.legs.webrtc import BadOfferError, WebRtcLeg
+from services.agent.legs.webrtc_sdp import BadOfferError, candidate_of
 from services.agent.switchboard import Switchboard
+from services.agent.web_calls import GoneError, WebCalls
 
 log = logging.getLogger(__name__)
 
 WEB = Path(__file__).parent / "web"
 GRACE_S = 2.0
 MAX_MESSAGE_BYTES = 32 * 1024  # of a websocket: 20 ms of a call take 300
+MAX_CANDIDATES = 100
+TOKEN_CHARACTERS = 200
 
 
 class Offer(BaseModel):
-    """A browser's SDP offer."""
+    """A browser's SDP offer: of a new call, or with `pc_id` for the call it had. Pipecat's clients send the rest."""
 
     model_config = ConfigDict(extra="forbid")
 
     sdp: str = Field(min_length=1)
     type: str = Field(pattern="^offer$")
+    pc_id: str | None = Field(None, max_length=TOKEN_CHARACTERS)
+    restart_pc: bool | None = None
+    request_data: dict[str, object] | None = Field(None, alias="requestData")
 
 
 class Answer(BaseModel):
-    """Our SDP answer."""
+    """Our SDP answer. `pc_id` is the secret with which its page, and no other, comes back to the call."""
 
     sdp: str
     type: str = "answer"
     call_id: str
+    pc_id: str
+    resume_s: float
 
 
-def make_app(switchboard: Switchboard, desk: CarrierDesk | None = None) -> FastAPI:
-    """The application over a switchboard; with a desk it takes carriers' calls."""
+class Candidate(BaseModel):
+    """One ICE candidate, as `RTCIceCandidate` has it; an empty one ends them."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    candidate: str
+    sdp_mid: str | None = None
+    sdp_mline_index: int | None = None
+
+
+class Trickle(BaseModel):
+    """ICE candidates found after the offer (RFC 8838)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    pc_id: str = Field(max_length=TOKEN_CHARACTERS)
+    candidates: list[Candidate] = Field(max_length=MAX_CANDIDATES)
+
+
+def make_app(
+    switchboard: Switchboard, web_calls: WebCalls, origins: Sequence[str] = (), desk: CarrierDesk | None = None
+) -> FastAPI:
+    """The application over a switchboard.
+
+    Args:
+        origins: of other pages that may place calls.
+        desk: takes carriers' calls; None: there are none.
+    """
     app = FastAPI(title="Trunkline agent", docs_url=None, redoc_url=None, openapi_url=None)
+    if origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(origins),
+            allow_methods=["GET", "POST", "PATCH"],
+            allow_headers=["Content-Type"],
+            expose_headers=["Retry-After"],
+        )
+
+    @app.get("/api/ice-servers")
+    async def ice_servers() -> JSONResponse:
+        body = {"iceServers": web_calls.ice_servers(), "ttl_s": web_calls.ice_ttl_s}
+        return JSONResponse(body, headers={"Cache-Control": "no-store"})
 
     @app.post("/api/offer")
     async def offer(body: Offer, request: Request) -> Answer:
-        caller = f"web:{request.client.host}" if request.client else "web:unknown"
-        leg = await WebRtcLeg.from_offer(body.sdp, caller)
-        try:
-            call_id = await switchboard(leg)
-        except CallRefusedError as error:
-            await leg.hang_up(error.reason)
-            raise
-        return Answer(sdp=leg.sdp_answer, call_id=call_id)
+        if body.pc_id:
+            answered = await web_calls.resume(body.pc_id, body.sdp, bool(body.restart_pc))
+        else:
+            caller = f"web:{request.client.host}" if request.client else "web:unknown"
+            answered = await web_calls.place(body.sdp, caller)
+        return Answer(sdp=answered.sdp, call_id=answered.call_id, pc_id=answered.token, resume_s=web_calls.resume_s)
+
+    @app.patch("/api/offer", status_code=204)
+    async def trickle(body: Trickle) -> Response:
+        candidates = [candidate_of(item.candidate, item.sdp_mid, item.sdp_mline_index) for item in body.candidates]
+        await web_calls.trickle(body.pc_id, candidates)
+        return Response(status_code=204)
+
+    @app.exception_handler(GoneError)
+    async def gone(_: Request, error: GoneError) -> JSONResponse:
+        return JSONResponse({"detail": str(error)}, status_code=404)
 
     @app.exception_handler(BadOfferError)
     async def bad_offer(_: Request, error: BadOfferError) -> JSONResponse:
@@ -88,10 +146,15 @@ def make_app(switchboard: Switchboard, desk: CarrierDesk | None = None) -> FastA
 
 
 class HttpServer:
-    """uvicorn inside our own event loop, without its signal handlers."""
+    """uvicorn inside our own event loop, without its signal handlers.
 
-    def __init__(self, app: FastAPI, host: str, port: int) -> None:
+    Args:
+        certificate: PEM files of chain and private key, for HTTPS.
+    """
+
+    def __init__(self, app: FastAPI, host: str, port: int, certificate: tuple[Path, Path] | None = None) -> None:
         self._listen = (host, port)
+        chain, key = certificate or (None, None)
         config = uvicorn.Config(
             app,
             log_level="warning",
@@ -99,7 +162,13 @@ class HttpServer:
             timeout_graceful_shutdown=int(GRACE_S),
             ws_max_size=MAX_MESSAGE_BYTES,
             ws_per_message_deflate=False,  # a phone call's audio does not get smaller
+            ssl_certfile=chain,
+            ssl_keyfile=key,
         )
+        try:
+            config.load()
+        except (OSError, ssl.SSLError) as error:
+            raise OSError(f"the certificate {chain} with the key {key} cannot be used: {error}") from error
         self._server = uvicorn.Server(config)
         self._task: asyncio.Task[None] | None = None
         self.port = 0

@@ -4,12 +4,14 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from services.common.settings import ProcessSettings
 
 _ADDRESS = re.compile(r"^(?P<host>[^\s:]+|\[[0-9a-fA-F:]+\]):(?P<port>\d{1,5})$")
+
+_ORIGIN = re.compile(r"^https?://[^\s/:]+(:\d{1,5})?$")
 
 
 def split_address(address: str) -> tuple[str, int]:
@@ -41,6 +43,17 @@ class AgentSettings(ProcessSettings):
     rtp_timeout: int = Field(30, ge=1, le=3600, description="seconds without media after which a call is given up")
     http_listen: str = Field("127.0.0.1:8080", description="host:port of the web page and its signalling")
     calls_listen: str = Field("127.0.0.1:50050", description="host:port of the Calls gRPC service; port 0: a free one")
+    http_certificate: Path | None = Field(None, description="PEM chain of the web page's certificate: it is HTTPS then")
+    http_key: Path | None = Field(None, description="PEM private key of that certificate")
+    web_origins: str = Field("", description="origins of other pages that may place calls, comma-separated (CORS)")
+    resume_seconds: float = Field(20.0, ge=0, le=600, description="a browser's call outlives its connection by this")
+    ice_servers: str = Field("", description="STUN and TURN URLs (RFC 7064, RFC 7065), comma-separated")
+    turn_username: str = Field("", description="user of the TURN servers; empty: time-limited users from the secret")
+    turn_secret: SecretStr = Field(
+        SecretStr(""), description="that user's password, or without a user the secret shared with the TURN servers"
+    )
+    turn_secret_file: Path | None = Field(None, description="file to read the secret from instead")
+    turn_ttl: int = Field(7200, ge=60, le=86_400, description="seconds for which time-limited TURN users are good")
     rtp_ports: str = Field("10000-10199", description="UDP ports for the media of phone calls, first-last")
     sip_workers: int = Field(
         2, ge=1, le=64, description="processes with a SIP user agent each, on the given port, the next but one, ..."
@@ -85,6 +98,32 @@ class AgentSettings(ProcessSettings):
         if not (dash and first.isdigit() and last.isdigit() and 1024 <= int(first) < int(last) <= 65535):
             raise ValueError("must be first-last, 1024 to 65535, at least two ports")
         return value
+
+    @field_validator("web_origins")
+    @classmethod
+    def _origins(cls, value: str) -> str:
+        for origin in filter(None, (part.strip() for part in value.split(","))):
+            if not _ORIGIN.match(origin):
+                raise ValueError(f"{origin!r} is no origin, such as https://shop.example.org")
+        return value
+
+    @model_validator(mode="after")
+    def _both_of_a_pair(self) -> "AgentSettings":
+        if (self.http_certificate is None) != (self.http_key is None):
+            raise ValueError("http_certificate and http_key belong together")
+        return self
+
+    @property
+    def allowed_origins(self) -> list[str]:
+        """Origins of other pages that may place calls."""
+        return [origin for part in self.web_origins.split(",") if (origin := part.strip())]
+
+    @property
+    def certificate(self) -> tuple[Path, Path] | None:
+        """PEM files of the web page's certificate chain and key."""
+        if self.http_certificate is None or self.http_key is None:
+            return None
+        return self.http_certificate, self.http_key
 
     @property
     def rtp_range(self) -> tuple[int, int]:

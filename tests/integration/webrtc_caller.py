@@ -20,6 +20,7 @@ from av import AudioFrame, AudioResampler
 RATE = 16_000
 FRAME = RATE // 50
 WAIT_S = 150.0
+GOODBYE_S = 0.2  # on the wire
 SAMPLES = Path(__file__).resolve().parents[2] / "samples"
 
 Waveform = npt.NDArray[np.float32]
@@ -99,6 +100,14 @@ class Caller:
         await self._peer.setRemoteDescription(RTCSessionDescription(answer["sdp"], "answer"))
 
     async def hang_up(self) -> None:
+        """Says goodbye as the page does, and closes the connection."""
+        if self._channel.readyState == "open":
+            self._channel.send(json.dumps({"label": "rtvi-ai", "type": "disconnect-bot", "id": "bye"}))
+            await asyncio.sleep(GOODBYE_S)
+        await self.vanish()
+
+    async def vanish(self) -> None:
+        """Closes the connection without a goodbye."""
         await self._peer.close()
         if self._listening is not None:
             self._listening.cancel()

@@ -6,9 +6,10 @@ pipeline `transport.input() -> ... -> transport.output()`, and hangs it up.
 """
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from pipecat.frames.frames import SystemFrame
 from pipecat.transports.base_transport import BaseTransport
@@ -121,6 +122,14 @@ class Leg(Protocol):
         Raises:
             UnsupportedByLegError: not on this kind of leg, or nothing negotiated for it.
         """
+
+
+@runtime_checkable
+class ReturningLeg(Protocol):
+    """A leg whose far end may go away in mid-call and come back with an empty screen."""
+
+    def on_return(self, callback: Callable[[], None]) -> None:
+        """Has `callback` called each time it is back."""
 
 
 class CallAcceptor(Protocol):

@@ -1,4 +1,6 @@
-// One call over WebRTC. Captions and events come over the data channel as RTVI messages.
+// One call over WebRTC; docs/webrtc.md describes its HTTP side and its messages. Captions and events come over the data
+// channel as RTVI messages. A call outlives its connection for a while: after a reload, or when the network is back, the
+// page finds it again by the secret that came with the answer.
 
 const STAGES = {
   turn_decided: "turn decided",
@@ -8,7 +10,11 @@ const STAGES = {
   first_pcm: "PCM",
   first_packet: "packet",
 };
-const GATHERING_MS = 1500; // host candidates are there at once; do not wait for the slowest interface
+const LIVE = "Connected. Just talk; you may interrupt.";
+const KEPT = "trunkline-call"; // in sessionStorage: it survives a reload of this tab, and nothing else
+const TRICKLE_MS = 50; // candidates found together are sent together
+const LOST_MS = 2000; // a connection may recover by itself for so long
+const RETRY_MS = 1000;
 
 const byId = (id) => document.getElementById(id);
 const button = byId("call");
@@ -22,10 +28,80 @@ function show(state, status) {
 }
 
 class RefusedError extends Error {}
+class GoneError extends Error {}
+
+async function ask(method, path, body) {
+  const response = await fetch(path, {
+    method,
+    headers: body && { "Content-Type": "application/json" },
+    body: body && JSON.stringify(body),
+  });
+  if (response.status === 404) throw new GoneError("The call has ended.");
+  if (!response.ok) throw new RefusedError(refusal(response));
+  return response.status === 204 ? null : response.json();
+}
+
+function refusal(response) {
+  if (response.status !== 503) return `The call could not be placed (${response.status}).`;
+  const seconds = response.headers.get("Retry-After");
+  return `All lines are busy.${seconds ? ` Please try again in ${seconds} seconds.` : ""}`;
+}
+
+// One peer connection. A call that reconnects gets another one.
+class Link {
+  constructor(owner, servers) {
+    this.owner = owner;
+    this.peer = new RTCPeerConnection({ iceServers: servers });
+    this.candidates = [];
+    this.peer.addTransceiver(owner.microphone.getAudioTracks()[0], { direction: "sendrecv" });
+    this.channel = this.peer.createDataChannel("rtvi");
+    this.channel.onmessage = (event) => owner.receive(JSON.parse(event.data));
+    this.peer.ontrack = (event) => owner.hear(event.track);
+    this.peer.onconnectionstatechange = () => owner.linkChanged(this);
+    this.peer.onicecandidate = (event) => this.found(event.candidate);
+  }
+
+  async connect(secret) {
+    await this.peer.setLocalDescription();
+    const { sdp, type } = this.peer.localDescription;
+    const offer = secret ? { sdp, type, pc_id: secret, restart_pc: true } : { sdp, type };
+    const answer = await ask("POST", "api/offer", offer);
+    this.secret = answer.pc_id;
+    if (this.peer.signalingState === "closed") return answer;
+    await this.peer.setRemoteDescription({ sdp: answer.sdp, type: answer.type });
+    this.trickle();
+    return answer;
+  }
+
+  found(candidate) {
+    // The last one is empty: there are no more.
+    const { sdpMid, sdpMLineIndex } = candidate ?? { sdpMid: "0", sdpMLineIndex: 0 };
+    this.candidates.push({ candidate: candidate?.candidate ?? "", sdp_mid: sdpMid, sdp_mline_index: sdpMLineIndex });
+    clearTimeout(this.trickling);
+    this.trickling = setTimeout(() => this.trickle(), TRICKLE_MS);
+  }
+
+  trickle() {
+    if (!this.secret || !this.candidates.length) return;
+    const candidates = this.candidates.splice(0);
+    ask("PATCH", "api/offer", { pc_id: this.secret, candidates }).catch((error) => console.warn(error));
+  }
+
+  send(message) {
+    if (this.channel.readyState === "open") this.channel.send(JSON.stringify(message));
+  }
+
+  close() {
+    clearTimeout(this.trickling);
+    this.peer.onconnectionstatechange = null;
+    this.peer.close();
+  }
+}
 
 class Call {
-  constructor() {
+  constructor(secret = null) {
     this.over = false;
+    this.secret = secret;
     this.lines = new Map();
   }
 
@@ -34,44 +110,55 @@ class Call {
       audio: { echoCancellation: true, noiseSuppression: true, autoGainControl: true },
     });
     if (this.over) return this.release();
-    this.peer = new RTCPeerConnection();
-    this.peer.addTransceiver(this.microphone.getAudioTracks()[0], { direction: "sendrecv" });
-    this.channel = this.peer.createDataChannel("rtvi");
-    this.channel.onmessage = (event) => this.receive(JSON.parse(event.data));
-    this.peer.ontrack = (event) => {
-      byId("remote").srcObject = new MediaStream([event.track]);
-    };
-    this.peer.onconnectionstatechange = () => {
-      const state = this.peer.connectionState;
-      if (state === "connected") show("live", "Connected. Just talk; you may interrupt.");
-      if (state === "failed") this.end("The connection was lost.");
-    };
-    await this.peer.setLocalDescription();
-    await this.gathered();
+    await this.connect();
+  }
+
+  async connect() {
+    const { iceServers } = await ask("GET", "api/ice-servers");
     if (this.over) return;
-    const { sdp, type } = this.peer.localDescription;
-    const response = await fetch("api/offer", {
-      method: "POST",
-      headers: { "Content-Type": "application/json" },
-      body: JSON.stringify({ sdp, type }),
-    });
-    if (!response.ok) throw new RefusedError(await this.refusal(response));
-    const answer = await response.json();
-    if (!this.over) await this.peer.setRemoteDescription({ sdp: answer.sdp, type: answer.type });
+    this.link?.close();
+    const link = (this.link = new Link(this, iceServers));
+    const answer = await link.connect(this.secret);
+    this.secret = answer.pc_id;
+    this.patienceMs = answer.resume_s * 1000;
+    if (this.over) return this.hangUp(); // it was cancelled meanwhile
+    if (this.patienceMs) sessionStorage.setItem(KEPT, this.secret);
   }
 
-  async refusal(response) {
-    if (response.status !== 503) return `The call could not be placed (${response.status}).`;
-    const seconds = response.headers.get("Retry-After");
-    return `All lines are busy.${seconds ? ` Please try again in ${seconds} seconds.` : ""}`;
+  linkChanged(link) {
+    if (link !== this.link || this.over) return;
+    const state = link.peer.connectionState;
+    if (state === "connected") {
+      clearTimeout(this.losing);
+      this.lostAt = null;
+      show("live", LIVE);
+    } else if (state === "disconnected" || state === "failed") {
+      this.lostAt ??= Date.now();
+      show("connecting", "The connection was lost. Reconnecting…");
+      clearTimeout(this.losing);
+      this.losing = setTimeout(() => this.reconnect(), state === "failed" ? 0 : LOST_MS);
+    }
   }
 
-  gathered() {
-    return new Promise((resolve) => {
-      const done = () => this.peer.iceGatheringState === "complete" && resolve();
-      this.peer.onicegatheringstatechange = done;
-      setTimeout(resolve, GATHERING_MS);
-      done();
+  async reconnect() {
+    if (this.over || (this.link.peer.connectionState === "connected")) return;
+    if (Date.now() - this.lostAt > this.patienceMs) return this.end("The connection was lost.");
+    try {
+      await this.connect();
+      this.losing = setTimeout(() => this.reconnect(), this.patienceMs / 2);
+    } catch (error) {
+      if (error instanceof GoneError) return this.end(error.message);
+      this.losing = setTimeout(() => this.reconnect(), RETRY_MS); // the network is not back yet
+    }
+  }
+
+  hear(track) {
+    const audio = byId("remote");
+    audio.srcObject = new MediaStream([track]);
+    audio.play().catch((error) => {
+      if (error.name !== "NotAllowedError") return;
+      byId("status").textContent = "Your browser blocks the sound. Press any key, or click, to hear the call.";
+      for (const kind of ["keydown", "pointerdown"]) addEventListener(kind, () => audio.play(), { once: true });
     });
   }
 
@@ -97,11 +184,25 @@ class Call {
       case "server-message":
         if (data.type === "turn-latency") showTimes(data.turn, data.stages);
         if (data.type === "barge-in") captions.lastElementChild?.classList.add("cut");
+        if (data.type === "resumed") this.restore(data.captions);
         break;
       case "signalling":
         if (message.message?.type === "peerLeft") this.end("The call has ended.");
         break;
     }
+  }
+
+  restore(said) {
+    captions.replaceChildren();
+    this.lines.clear();
+    for (const id of ["you", "bot"]) byId(id).classList.remove("on");
+    for (const { turn, text, interrupted, unfinished } of said) {
+      const line = this.line(turn);
+      line.textContent = text;
+      line.classList.toggle("cut", interrupted);
+      if (!unfinished) this.lines.delete(turn);
+    }
+    captions.scrollTop = captions.scrollHeight;
   }
 
   line(turn) {
@@ -114,13 +215,17 @@ class Call {
     return this.lines.get(turn);
   }
 
+  hangUp() {
+    this.link?.send({ label: "rtvi-ai", type: "disconnect-bot", id: "bye" });
+    this.release();
+  }
+
   end(status) {
     if (this.over) return;
     this.over = true;
-    if (this.channel?.readyState === "open") {
-      this.channel.send(JSON.stringify({ label: "rtvi-ai", type: "disconnect-bot", id: "bye" }));
-    }
-    this.release();
+    clearTimeout(this.losing);
+    sessionStorage.removeItem(KEPT);
+    this.hangUp();
     for (const id of ["you", "bot"]) byId(id).classList.remove("on");
     if (call === this) call = null;
     show("idle", status);
@@ -129,7 +234,8 @@ class Call {
   release() {
     this.microphone?.getTracks().forEach((track) => track.stop());
     // The goodbye needs a moment on the wire before the connection closes under it.
-    if (this.peer) setTimeout(() => this.peer.close(), 200);
+    const link = this.link;
+    if (link) setTimeout(() => link.close(), 200);
   }
 }
 
@@ -151,24 +257,27 @@ function row(kind, cells) {
 }
 
 function explain(error) {
-  if (error instanceof RefusedError) return error.message;
+  if (error instanceof RefusedError || error instanceof GoneError) return error.message;
   if (error.name === "NotAllowedError") return "The microphone was not allowed. Allow it, then call again.";
   if (error.name === "NotFoundError") return "There is no microphone.";
+  if (!navigator.mediaDevices) return "The browser gives the microphone to https pages only.";
   return "The call could not be placed. Please try again.";
 }
 
-button.addEventListener("click", async () => {
-  if (call) return call.end("The call has ended.");
+async function begin(secret, status) {
   captions.replaceChildren();
   byId("turns").replaceChildren();
-  const started = (call = new Call());
-  show("connecting", "Calling…");
+  const started = (call = new Call(secret));
+  show("connecting", status);
   try {
     await started.start();
   } catch (error) {
-    console.error(error);
+    if (!(error instanceof GoneError)) console.error(error);
     started.end(explain(error));
   }
-});
+}
 
-addEventListener("pagehide", () => call?.end(""));
+button.addEventListener("click", () => (call ? call.end("The call has ended.") : begin(null, "Calling…")));
+
+const kept = sessionStorage.getItem(KEPT);
+if (kept) begin(kept, "Returning to your call…");
