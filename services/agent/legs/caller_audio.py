@@ -25,6 +25,7 @@ from services.agent.legs.jitter import JitterBuffer, JitterCounts, Kind, Step
 from services.agent.legs.opus import RTP_CLOCK, OpusDecoder, OpusError, duration
 
 BUFFER_ATTRIBUTE = "_RTCRtpReceiver__jitter_buffer"
+HOLD_S, FADE_S = 0.06, 0.14  # concealment goes on for so long, and then fades: a guess must not become a hum
 BACKLOG = 250  # frames that wait for a busy pipeline: 5 s; then the oldest are dropped
 TICKS_PER_SAMPLE = RTP_CLOCK // INPUT_RATE
 TIME_BASE = fractions.Fraction(1, INPUT_RATE)
@@ -53,6 +54,7 @@ class CallerAudio:
         self._changed = asyncio.Event()
         self._stopped = False
         self._samples = 0
+        self._guessed = 0  # samples of concealment in a row
         self.last_packet = clock()  # when the latest one came
 
     @property
@@ -118,16 +120,24 @@ class CallerAudio:
         try:
             match step.kind:
                 case Kind.DECODE:
+                    self._guessed = 0
                     return self._decoder.decode(step.payload)
                 case Kind.RECOVER:
+                    self._guessed = 0
                     return self._decoder.recover(step.payload, step.ticks)
                 case Kind.CONCEAL:
-                    return self._decoder.conceal(step.ticks)
+                    return self._faded(self._decoder.conceal(step.ticks))
                 case Kind.RESET:
                     self._decoder = OpusDecoder(INPUT_RATE)
                     return np.zeros(0, np.int16)
         except OpusError:
             return np.zeros(step.ticks // TICKS_PER_SAMPLE, np.int16)
+
+    def _faded(self, guess: Pcm) -> Pcm:
+        at = (np.arange(len(guess)) + self._guessed) / INPUT_RATE
+        self._guessed += len(guess)
+        gain = np.clip(1 - (at - HOLD_S) / FADE_S, 0.0, 1.0)
+        return np.rint(guess * gain).astype(np.int16)
 
     def _frame(self, pcm: Pcm) -> AudioFrame:
         frame = AudioFrame.from_ndarray(pcm[None, :], format="s16", layout="mono")

@@ -222,7 +222,8 @@ class JitterBuffer:
         ticks = int(self.settings.frame * TICKS_PER_S)
         self._filled += ticks
         self.counts.concealed += ticks
-        self._fill_at = max(self._fill_at, now - self.settings.frame) + self.settings.frame
+        held_up = now - self._fill_at > self.settings.frame
+        self._fill_at = (now if held_up else self._fill_at) + self.settings.frame
         return Step(Kind.CONCEAL, ticks)
 
 
