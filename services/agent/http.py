@@ -70,6 +70,14 @@ class Trickle(BaseModel):
     candidates: list[Candidate] = Field(max_length=MAX_CANDIDATES)
 
 
+class Goodbye(BaseModel):
+    """The page ends its call."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    pc_id: str = Field(max_length=TOKEN_CHARACTERS)
+
+
 def make_app(
     switchboard: Switchboard, web_calls: WebCalls, origins: Sequence[str] = (), desk: CarrierDesk | None = None
 ) -> FastAPI:
@@ -84,7 +92,7 @@ def make_app(
         app.add_middleware(
             CORSMiddleware,
             allow_origins=list(origins),
-            allow_methods=["GET", "POST", "PATCH"],
+            allow_methods=["GET", "POST", "PATCH", "DELETE"],
             allow_headers=["Content-Type"],
             expose_headers=["Retry-After"],
         )
@@ -107,6 +115,11 @@ def make_app(
     async def trickle(body: Trickle) -> Response:
         candidates = [candidate_of(item.candidate, item.sdp_mid, item.sdp_mline_index) for item in body.candidates]
         await web_calls.trickle(body.pc_id, candidates)
+        return Response(status_code=204)
+
+    @app.delete("/api/offer", status_code=204)
+    async def goodbye(body: Goodbye) -> Response:
+        await web_calls.hang_up(body.pc_id)
         return Response(status_code=204)
 
     @app.exception_handler(GoneError)

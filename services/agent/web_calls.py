@@ -144,6 +144,15 @@ class WebCalls:
         _, leg = await self._leg(token)
         await leg.add_candidates(candidates)
 
+    async def hang_up(self, token: str) -> None:
+        """The page ends its call.
+
+        Raises:
+            GoneError: it has ended already.
+        """
+        _, leg = await self._leg(token)
+        leg.caller_hung_up()
+
     async def _leg(self, token: str) -> tuple[str, WebRtcLeg]:
         call_id = await self._tokens.call_of(token)
         leg = self._legs.get(call_id or "")

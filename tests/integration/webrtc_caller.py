@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import fractions
 import json
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -14,13 +15,14 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 import soxr
-from aiortc import MediaStreamTrack, RTCPeerConnection, RTCSessionDescription
+from aiortc import MediaStreamTrack, RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from av import AudioFrame, AudioResampler
+
+from services.agent.legs.caller_audio import CallerAudio
 
 RATE = 16_000
 FRAME = RATE // 50
 WAIT_S = 150.0
-GOODBYE_S = 0.2  # on the wire
 SAMPLES = Path(__file__).resolve().parents[2] / "samples"
 
 Waveform = npt.NDArray[np.float32]
@@ -70,10 +72,29 @@ class Microphone(MediaStreamTrack):
 
 
 class Caller:
-    """One call to an agent's page."""
+    """One call to an agent's page.
 
-    def __init__(self, page: str) -> None:
+    Args:
+        tls: certificates to trust.
+        ice: servers, and whether only relayed candidates may be used.
+        trickle: candidates follow the offer instead of being in it.
+        conceals: it conceals losses as a browser does; aiortc itself does not.
+    """
+
+    def __init__(
+        self,
+        page: str,
+        tls: ssl.SSLContext | None = None,
+        ice: RTCConfiguration | None = None,
+        trickle: bool = False,
+        conceals: bool = False,
+    ) -> None:
         self._page = page
+        self._tls = tls
+        self._ice = ice
+        self._trickle = trickle
+        self._conceals = conceals
+        self.secret = ""
         self.microphone = Microphone()
         self.messages: list[dict[str, Any]] = []
         self.call_id = ""
@@ -81,29 +102,51 @@ class Caller:
         self._heard: list[npt.NDArray[np.int16]] = []
         self.loud_at: list[float] = []  # monotonic time of each frame with sound in it
         self._peer = RTCPeerConnection()
-        self._channel = self._peer.createDataChannel("rtvi")
         self._listening: asyncio.Task[None] | None = None
 
     async def call(self) -> None:
         """Places the call; raises httpx.HTTPStatusError when it is refused."""
-        self._peer.addTrack(self.microphone)
-        self._channel.on("message", self._message)
-        self._peer.on("track", self._track)
-        self._peer.on("connectionstatechange", self._state)
-        await self._peer.setLocalDescription(await self._peer.createOffer())
-        offer = {"sdp": self._peer.localDescription.sdp, "type": "offer"}
-        async with httpx.AsyncClient(timeout=WAIT_S) as client:
+        await self._connect({})
+
+    async def come_back(self) -> None:
+        """Takes the call up again on a new connection, as a page does that was reloaded; raises like `call`."""
+        self.microphone = Microphone()
+        await self._connect({"pc_id": self.secret, "restart_pc": True})
+
+    async def _connect(self, more: dict[str, object]) -> None:
+        peer = self._peer = RTCPeerConnection(self._ice)
+        channel = peer.createDataChannel("rtvi")
+        peer.addTrack(self.microphone)
+        channel.on("message", self._message)
+        peer.on("track", self._track)
+        peer.on("connectionstatechange", lambda: self._state(peer))
+        await peer.setLocalDescription(await peer.createOffer())
+        sdp = peer.localDescription.sdp
+        found = [line.removeprefix("a=") for line in sdp.splitlines() if line.startswith("a=candidate:")]
+        if self._trickle:
+            trickled = ("a=candidate:", "a=end-of-candidates")
+            sdp = "".join(line for line in sdp.splitlines(True) if not line.startswith(trickled))
+        offer = {"sdp": sdp, "type": "offer", **more}
+        async with self._client() as client:
             response = await client.post(f"{self._page}/api/offer", json=offer)
-        response.raise_for_status()
-        answer = response.json()
-        self.call_id = answer["call_id"]
-        await self._peer.setRemoteDescription(RTCSessionDescription(answer["sdp"], "answer"))
+            response.raise_for_status()
+            answer = response.json()
+            self.call_id, self.secret = answer["call_id"], answer["pc_id"]
+            await peer.setRemoteDescription(RTCSessionDescription(answer["sdp"], "answer"))
+            if self._trickle:
+                candidates = [{"candidate": line, "sdp_mid": "0", "sdp_mline_index": 0} for line in [*found, ""]]
+                body = {"pc_id": self.secret, "candidates": candidates}
+                (await client.patch(f"{self._page}/api/offer", json=body)).raise_for_status()
+
+    def _client(self) -> httpx.AsyncClient:
+        return httpx.AsyncClient(timeout=WAIT_S, verify=self._tls or False)
 
     async def hang_up(self) -> None:
         """Says goodbye as the page does, and closes the connection."""
-        if self._channel.readyState == "open":
-            self._channel.send(json.dumps({"label": "rtvi-ai", "type": "disconnect-bot", "id": "bye"}))
-            await asyncio.sleep(GOODBYE_S)
+        if self.secret:
+            with contextlib.suppress(httpx.HTTPError):  # the agent may have stopped
+                async with self._client() as client:
+                    await client.request("DELETE", f"{self._page}/api/offer", json={"pc_id": self.secret})
         await self.vanish()
 
     async def vanish(self) -> None:
@@ -154,9 +197,10 @@ class Caller:
         self.messages.append(json.loads(text))
 
     def _track(self, track: MediaStreamTrack) -> None:
-        self._listening = asyncio.create_task(self._listen(track))
+        receiver = self._peer.getReceivers()[0]
+        self._listening = asyncio.create_task(self._listen(CallerAudio(receiver) if self._conceals else track))
 
-    async def _listen(self, track: MediaStreamTrack) -> None:
+    async def _listen(self, track: MediaStreamTrack | CallerAudio) -> None:
         resampler = AudioResampler("s16", "mono", RATE)
         while True:
             frame = await track.recv()
@@ -167,15 +211,15 @@ class Caller:
                 if np.abs(samples.astype(np.int32)).max(initial=0) > 300:
                     self.loud_at.append(time.monotonic())
 
-    def _state(self) -> None:
-        if self._peer.connectionState in ("closed", "failed"):
+    def _state(self, peer: RTCPeerConnection) -> None:
+        if peer is self._peer and peer.connectionState in ("closed", "failed"):
             self.closed.set()
 
 
 @contextlib.asynccontextmanager
-async def calling(page: str) -> AsyncIterator[Caller]:
-    """A call that is hung up at the end."""
-    caller = Caller(page)
+async def calling(page: str, **more: Any) -> AsyncIterator[Caller]:
+    """A call that is hung up at the end; `more` as for `Caller`."""
+    caller = Caller(page, **more)
     try:
         await caller.call()
         yield caller

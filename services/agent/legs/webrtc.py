@@ -178,6 +178,10 @@ class WebRtcLeg:
             raise LegError(self._ended.result())
         self._watching = asyncio.create_task(self._watch(), name="webrtc-watch")
 
+    def caller_hung_up(self) -> None:
+        """The page said goodbye."""
+        self._end(CALLER_HUNG_UP)
+
     async def hang_up(self, reason: str) -> None:
         """Tells the page and closes the connection."""
         self._end(reason)
@@ -256,7 +260,7 @@ class WebRtcLeg:
         if not isinstance(message, dict):
             return
         if message.get("type") in HANG_UP_MESSAGES:
-            self._end(CALLER_HUNG_UP)
+            self.caller_hung_up()
         elif message.get("type") == CLIENT_READY:
             self._connection.send_app_message(bot_ready(str(message.get("id", ""))))
 

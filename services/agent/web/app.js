@@ -87,10 +87,6 @@ class Link {
     ask("PATCH", "api/offer", { pc_id: this.secret, candidates }).catch((error) => console.warn(error));
   }
 
-  send(message) {
-    if (this.channel.readyState === "open") this.channel.send(JSON.stringify(message));
-  }
-
   close() {
     clearTimeout(this.trickling);
     this.peer.onconnectionstatechange = null;
@@ -141,7 +137,7 @@ class Call {
   }
 
   async reconnect() {
-    if (this.over || (this.link.peer.connectionState === "connected")) return;
+    if (this.over || this.link.peer.connectionState === "connected") return;
     if (Date.now() - this.lostAt > this.patienceMs) return this.end("The connection was lost.");
     try {
       await this.connect();
@@ -216,7 +212,7 @@ class Call {
   }
 
   hangUp() {
-    this.link?.send({ label: "rtvi-ai", type: "disconnect-bot", id: "bye" });
+    if (this.secret) ask("DELETE", "api/offer", { pc_id: this.secret }).catch(() => {}); // it may have ended already
     this.release();
   }
 
@@ -233,9 +229,7 @@ class Call {
 
   release() {
     this.microphone?.getTracks().forEach((track) => track.stop());
-    // The goodbye needs a moment on the wire before the connection closes under it.
-    const link = this.link;
-    if (link) setTimeout(() => link.close(), 200);
+    this.link?.close();
   }
 }
 
