@@ -40,9 +40,9 @@ module aubridge.so
 module sndfile.so
 module ctrl_tcp.so
 module menu.so
-sip_listen 127.0.0.1:{sip}
+sip_listen {host}:{sip}
 ctrl_tcp_listen 127.0.0.1:{control}
-net_interface 127.0.0.1
+net_interface {host}
 rtp_ports {rtp}-{rtp_last}
 audio_source aufile,{directory}/quiet.wav
 audio_player aubridge,unheard
@@ -194,6 +194,7 @@ async def phone(
     account: str = "",
     config_lines: tuple[str, ...] = (),
     sip_port: int = 0,
+    host: str = "127.0.0.1",
 ) -> AsyncIterator[Phone]:
     """A running phone with its files in `directory`.
 
@@ -202,10 +203,11 @@ async def phone(
         account: more account parameters, each with a leading semicolon.
         config_lines: more lines of its configuration.
         sip_port: where it can be rung; 0: anywhere.
+        host: our address in calls.
     """
     free, control = _free_ports()
     sip = sip_port or free
-    _furnish(directory, name, codec, account, config_lines, sip, control)
+    _furnish(directory, name, codec, account, config_lines, host, sip, control)
     with (directory / "log.txt").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
             "baresip", "-f", str(directory), stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log
@@ -230,17 +232,24 @@ async def phone(
 
 
 def _furnish(
-    directory: Path, name: str, codec: str, account: str, config_lines: tuple[str, ...], sip: int, control: int
+    directory: Path,
+    name: str,
+    codec: str,
+    account: str,
+    config_lines: tuple[str, ...],
+    host: str,
+    sip: int,
+    control: int,
 ) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     write_wav(directory / "quiet.wav", np.zeros(QUIET_S * RATE, np.int16))
     rtp = 20_000 + sip % 1000 * 20
-    ports = {"sip": sip, "control": control, "rtp": rtp, "rtp_last": rtp + 19}
+    ports = {"host": host, "sip": sip, "control": control, "rtp": rtp, "rtp_last": rtp + 19}
     config = CONFIG.format(modules=MODULES, directory=directory, rate=RATE, more="\n".join(config_lines), **ports)
     (directory / "config").write_text(config)
     rate, channels = CODEC_FORMATS[codec]
     codecs = f"{codec}/{rate}/{channels}"
-    (directory / "accounts").write_text(f"<sip:{name}@127.0.0.1>;regint=0;audio_codecs={codecs}{account}\n")
+    (directory / "accounts").write_text(f"<sip:{name}@{host}>;regint=0;audio_codecs={codecs}{account}\n")
     (directory / "contacts").touch()
 
 

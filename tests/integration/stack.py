@@ -86,14 +86,15 @@ class Agent:
     sip_port: int
     http_port: int
     calls: str
+    host: str = HOST
 
     @property
     def page(self) -> str:
-        return f"http://{HOST}:{self.http_port}"
+        return f"http://{self.host}:{self.http_port}"
 
     @property
     def sip_uri(self) -> str:
-        return f"sip:trunkline@{HOST}:{self.sip_port}"
+        return f"sip:trunkline@{self.host}:{self.sip_port}"
 
 
 @dataclass
@@ -116,20 +117,21 @@ class Stack:
         *more: str,
         sip_workers: int = 1,
         ends: int = 0,
+        host: str = HOST,
     ) -> Iterator[Agent]:
-        """An agent of its own; ended on exit, and checked to end with status `ends`."""
+        """An agent of its own, reached by callers at `host`; ended on exit, and checked to end with status `ends`."""
         http_port = free_port()
         sip_port = free_port(socket.SOCK_DGRAM) if sip else 0
         command = [sys.executable, "-m", "services.agent", "--redis-url", self.redis_url]
         command += ["--tokenizer", self.tokenizer, "--lm", self.lm, "--decoder", self.decoder]
-        command += ["--sip-listen", f"{HOST}:{sip_port}" if sip else ""]
+        command += ["--sip-listen", f"{host}:{sip_port}" if sip else ""]
         command += ["--sip-workers", str(sip_workers)]
-        command += ["--http-listen", f"{HOST}:{http_port}", "--calls-listen", f"{HOST}:0"]
+        command += ["--http-listen", f"{host}:{http_port}", "--calls-listen", f"{HOST}:0"]
         command += ["--capacity", str(capacity), "--personas", str(personas), *more]
         process = Process("agent", command, self.directory / f"agent-{http_port}.log")
         try:
             port = process.wait_serving()
-            yield Agent(process, sip_port, http_port, f"{HOST}:{port}")
+            yield Agent(process, sip_port, http_port, f"{HOST}:{port}", host)
         finally:
             status = process.stop()
         assert status == ends, f"the agent ended with {status}: {process.tail()}"

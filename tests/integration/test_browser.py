@@ -16,7 +16,7 @@ from playwright.async_api import Browser, Page, async_playwright
 
 from tests.integration.personas import short_persona
 from tests.integration.stack import Agent, Stack, free_again
-from tests.integration.webrtc_caller import RATE, Waveform, sample
+from tests.integration.webrtc_caller import RATE, Waveform, sample, spoken
 from training.judge import normalise, transcribe
 
 CHROMIUM = "/usr/bin/chromium"
@@ -33,6 +33,7 @@ FLAGS = [
     "--autoplay-policy=no-user-gesture-required",
 ]
 BEFORE_S = 10.0  # the greeting is over by then
+RELOAD_S = 4.0  # the connection is there again
 WAIT_MS = 150_000
 # Records what the page plays, from the moment it plays something, and counts how often the bot has finished speaking.
 RECORD = """
@@ -48,6 +49,21 @@ RECORD = """
   const look = () => {
     const stream = document.getElementById("remote").srcObject;
     if (!stream) return setTimeout(look, 20);
+    const context = new AudioContext();
+    const analyser = context.createAnalyser();
+    context.createMediaStreamSource(stream).connect(analyser);
+    const samples = new Float32Array(analyser.fftSize);
+    window.quiet = () => new Promise((done) => {
+      let since = null;
+      const poll = () => {
+        analyser.getFloatTimeDomainData(samples);
+        const loud = samples.some((sample) => Math.abs(sample) > 0.01);
+        since = loud ? null : since ?? context.currentTime;
+        if (since !== null && context.currentTime - since > 1) done();
+        else setTimeout(poll, 20);
+      };
+      poll();
+    });
     const chunks = [];
     const recorder = new MediaRecorder(stream, { mimeType: "audio/webm;codecs=opus" });
     recorder.ondataavailable = (event) => chunks.push(event.data);
@@ -72,13 +88,19 @@ def agent(stack: Stack) -> Iterator[Agent]:
         yield agent
 
 
-@pytest.fixture(scope="module")
-def microphone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Silence while the bot greets, the question, silence."""
-    path = tmp_path_factory.mktemp("microphone") / "question.wav"
-    silence = np.zeros(int(BEFORE_S * RATE), np.float32)
-    wave = np.concatenate([silence, sample("opening-hours"), np.zeros(60 * RATE, np.float32)])
-    soundfile.write(path, wave, RATE, subtype="PCM_16")
+def put_into(microphone: Path, wave: Waveform, before_s: float) -> None:
+    """What a page hears that opens the microphone from now on: silence, the wave, silence."""
+    silence = np.zeros(int(before_s * RATE), np.float32)
+    soundfile.write(
+        microphone, np.concatenate([silence, wave, np.zeros(60 * RATE, np.float32)]), RATE, subtype="PCM_16"
+    )
+
+
+@pytest.fixture
+def microphone(tmp_path: Path) -> Path:
+    """Silence while the bot greets, then a question."""
+    path = tmp_path / "question.wav"
+    put_into(path, sample("opening-hours"), BEFORE_S)
     return path
 
 
@@ -126,6 +148,7 @@ async def test_a_question_is_answered_in_sound_and_on_the_page(browser: Browser,
     await page.locator("#turns tr").wait_for(state="attached")
     await page.locator("details summary").click()
     await page.wait_for_function("window.botFinished >= 2")
+    await page.evaluate("window.quiet()")  # a busy browser plays what it has heard of some time later
     await page.screenshot(path=os.environ.get("TRUNKLINE_SCREENSHOT", tmp_path / "page.png"))
     heard = pcm_of(await page.evaluate("window.recorded()"))
     shown = await page.locator("#captions li").all_inner_texts()
@@ -140,6 +163,35 @@ async def test_a_question_is_answered_in_sound_and_on_the_page(browser: Browser,
         assert fact in words, f"the bot's voice says: {' '.join(words)}"
     await page.click("#call")
     assert await page.inner_text("#status") == "The call has ended."
+    assert await page.inner_text("#call") == "Call"
+    assert problems == []
+
+
+async def test_a_reloaded_page_is_back_in_its_conversation(browser: Browser, agent: Agent, microphone: Path) -> None:
+    put_into(microphone, sample("parcel-number"), BEFORE_S)
+    page, problems = await open_page(browser, agent)
+    await page.click("#call")
+    await page.locator("#captions li >> text=four seven one nine").wait_for()
+    shown = await page.locator("#captions li").all_inner_texts()
+    put_into(microphone, spoken("which number did i give you"), RELOAD_S)
+    await page.reload()
+    await page.locator("#call[data-state=live]").wait_for()
+    await page.locator("#captions li").nth(len(shown) - 1).wait_for()
+    assert await page.locator("#captions li").all_inner_texts() == shown
+    await page.locator("#turns tr").wait_for(state="attached")
+    await page.locator("#captions li").nth(len(shown)).wait_for()
+    await page.locator(f"#captions li:nth-child({len(shown) + 1}) >> text=four seven one nine").wait_for()
+    await page.click("#call")
+    await page.locator("text=The call has ended.").wait_for()
+    assert await page.evaluate("sessionStorage.length") == 0
+    assert problems == []
+
+
+async def test_a_page_whose_call_is_over_says_so_and_can_call_again(browser: Browser, agent: Agent) -> None:
+    page, problems = await open_page(browser, agent)
+    await page.evaluate("sessionStorage.setItem('trunkline-call', 'of yesterday')")
+    await page.reload()
+    await page.locator("text=The call has ended.").wait_for()
     assert await page.inner_text("#call") == "Call"
     assert problems == []
 

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.integration.stack import Agent, Stack
-from tests.integration.webrtc_caller import RATE, Caller, Waveform, calling, sample
-from training import voices
+from tests.integration.webrtc_caller import RATE, Caller, Waveform, calling, sample, spoken
 from training.judge import normalise, transcribe
 
 GREETING = "Hello, this is Mira at Harbour Parcel. How can I help you?"
@@ -17,11 +16,6 @@ GREETING = "Hello, this is Mira at Harbour Parcel. How can I help you?"
 def agent(stack: Stack) -> Iterator[Agent]:
     with stack.agent(capacity=2) as agent:
         yield agent
-
-
-def spoken(text: str) -> Waveform:
-    """In the voice of samples/."""
-    return voices.say(text, voices.Speaker("hibari", shift=0.86, speed=1.0), RATE)
 
 
 async def ask(caller: Caller, question: Waveform) -> str:

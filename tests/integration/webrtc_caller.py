@@ -19,6 +19,7 @@ from aiortc import MediaStreamTrack, RTCConfiguration, RTCPeerConnection, RTCSes
 from av import AudioFrame, AudioResampler
 
 from services.agent.legs.caller_audio import CallerAudio
+from training import voices
 
 RATE = 16_000
 FRAME = RATE // 50
@@ -32,6 +33,11 @@ def sample(name: str) -> Waveform:
     """One of samples/, at 16 kHz."""
     wave, rate = soundfile.read(SAMPLES / f"{name}.wav", dtype="float32", always_2d=True)
     return np.asarray(soxr.resample(wave.mean(axis=1), rate, RATE), dtype=np.float32)
+
+
+def spoken(text: str) -> Waveform:
+    """In the voice of samples/."""
+    return voices.say(text, voices.Speaker("hibari", shift=0.86, speed=1.0), RATE)
 
 
 class Microphone(MediaStreamTrack):

@@ -1,10 +1,17 @@
-"""The bot's audio for a WebRTC caller: encoded here, with forward error correction, as aiortc's own encoder cannot."""
+"""The bot's audio for a WebRTC caller: sent when it is there, and encoded here, with forward error correction.
+
+aiortc's encoder knows no error correction, and pipecat's track paces a second time what the player has paced already:
+what comes late once stays late there until the answer ends.
+"""
 
 import asyncio
 import fractions
+import time
+from collections.abc import Callable
 
 import numpy as np
 from aiortc import MediaStreamTrack
+from aiortc.mediastreams import MediaStreamError
 from av import AudioCodecContext, AudioFrame
 from av.audio.stream import AudioStream
 from av.packet import Packet
@@ -13,54 +20,86 @@ BIT_RATE = 40_000  # bits a second of one voice, its error correction included
 EXPECTED_LOSS = 5  # percent; it decides how much goes into error correction (RFC 7587 section 3.3)
 RATE = 48_000
 PACKET_SAMPLES = RATE // 50
-DRAIN_FRAMES = 50
+PACKET_BYTES = PACKET_SAMPLES * 2
+HELD_UP_S = 0.1  # silence this late is left out
 TIME_BASE = fractions.Fraction(1, RATE)
 
 
 class BotAudio(MediaStreamTrack):
-    """Reads pieces of 48 kHz mono PCM from a track, yields Opus packets of 20 ms, which aiortc sends as they are."""
+    """Takes 48 kHz mono PCM, yields Opus packets of 20 ms, which aiortc sends as they are; silence in between.
+
+    Args:
+        clock: steady, seconds.
+    """
 
     kind = "audio"
 
-    def __init__(self, pcm: MediaStreamTrack) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
-        self._pcm = pcm
-        self._pieces: list[np.ndarray[tuple[int, ...], np.dtype[np.int16]]] = []
-        self._sent = 0
-        self._draining: asyncio.Task[None] | None = None
+        self._clock = clock
+        self._start = clock()
+        self._sent = 0  # samples
+        self._pcm = bytearray()
+        self._written = asyncio.Event()
         codec = AudioCodecContext.create("libopus", "w")
         codec.sample_rate, codec.layout, codec.format, codec.bit_rate = RATE, "mono", "s16", BIT_RATE
         codec.time_base = TIME_BASE
         codec.options = {"application": "voip", "frame_duration": "20", "fec": "1", "packet_loss": str(EXPECTED_LOSS)}
         self._codec = codec
 
+    def write(self, pcm: bytes) -> bool:
+        """Sends 16-bit PCM as soon as aiortc asks for it; False when nobody will."""
+        if self.readyState != "live":
+            return False
+        self._pcm += pcm
+        self._written.set()
+        return True
+
+    def flush(self) -> None:
+        """Drops what was not sent."""
+        self._pcm.clear()
+
     async def recv(self) -> "Packet[AudioStream]":
-        """The next packet, when its PCM is there."""
+        """The next packet.
+
+        Raises:
+            MediaStreamError: it was stopped.
+        """
         while True:
-            while sum(map(len, self._pieces)) < PACKET_SAMPLES:
-                frame = await self._pcm.recv()
-                assert isinstance(frame, AudioFrame)
-                self._pieces.append(frame.to_ndarray()[0])
-            samples = np.concatenate(self._pieces)
-            self._pieces = [samples[PACKET_SAMPLES:]]
-            frame = AudioFrame.from_ndarray(samples[None, :PACKET_SAMPLES], format="s16", layout="mono")
-            frame.sample_rate, frame.pts, frame.time_base = RATE, self._sent, TIME_BASE
-            packets = await asyncio.get_running_loop().run_in_executor(None, self._codec.encode, frame)
+            await self._due()
+            if self.readyState != "live":
+                raise MediaStreamError
+            packets = await asyncio.get_running_loop().run_in_executor(None, self._codec.encode, self._next_frame())
             if packets:
-                packet = packets[0]
-                packet.pts, packet.time_base = self._sent, TIME_BASE
-                self._sent += PACKET_SAMPLES
+                packet: Packet[AudioStream] = packets[0]
+                packet.pts, packet.time_base = self._sent - PACKET_SAMPLES, TIME_BASE
                 return packet
-            self._sent += PACKET_SAMPLES
 
     def stop(self) -> None:
-        """Sends no more. Whoever still waits for a piece of PCM to be sent is released."""
-        if self.readyState == "live":
-            self._draining = asyncio.create_task(self._drain(), name="bot-audio-drain")
+        """Sends no more."""
         super().stop()
+        self._pcm.clear()
+        self._written.set()
 
-    async def _drain(self) -> None:
-        # pipecat waits until a piece is read, for ever when its reader is gone.
-        for _ in range(DRAIN_FRAMES):
-            await self._pcm.recv()
-        self._pcm.stop()
+    async def _due(self) -> None:
+        """Until there is a packet of audio, or it is time for one of silence."""
+        while len(self._pcm) < PACKET_BYTES:
+            self._written.clear()
+            wait = self._start + self._sent / RATE - self._clock()
+            if wait < -HELD_UP_S:
+                self._start -= wait
+            try:
+                async with asyncio.timeout(max(0.0, wait)):
+                    await self._written.wait()
+            except TimeoutError:
+                return
+            if self.readyState != "live":
+                return
+
+    def _next_frame(self) -> AudioFrame:
+        pcm = bytes(self._pcm[:PACKET_BYTES]).ljust(PACKET_BYTES, b"\0")
+        del self._pcm[:PACKET_BYTES]
+        frame = AudioFrame.from_ndarray(np.frombuffer(pcm, np.int16)[None, :], format="s16", layout="mono")
+        frame.sample_rate, frame.pts, frame.time_base = RATE, self._sent, TIME_BASE
+        self._sent += PACKET_SAMPLES
+        return frame

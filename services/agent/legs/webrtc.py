@@ -8,10 +8,9 @@ from typing import Any
 
 from aiortc import RTCIceCandidate, RTCIceServer
 from pipecat.transports.base_transport import BaseTransport, TransportParams
-from pipecat.transports.smallwebrtc.transport import SmallWebRTCTransport
 
 from services.agent.legs.base import INPUT_RATE, PACKET_MS, LegError, LegKind, UnsupportedByLegError
-from services.agent.legs.webrtc_connection import Connection
+from services.agent.legs.webrtc_connection import Connection, Transport
 from services.agent.legs.webrtc_sdp import BadOfferError, opus_only
 from services.agent.rtvi import CLIENT_READY, bot_ready
 
@@ -52,7 +51,7 @@ class WebRtcLeg:
             audio_out_10ms_chunks=PACKET_MS // 10,
             audio_out_end_silence_secs=0,
         )
-        self._transport = SmallWebRTCTransport(connection, params)
+        self._transport = Transport(connection, params)
         self._listen()
         self._transport.add_event_handler("on_app_message", self._app_message)
 

@@ -1,9 +1,17 @@
-"""pipecat's WebRTC connection with our audio in both directions: losses concealed in, error correction out."""
+"""pipecat's WebRTC connection and transport with our audio: losses concealed in, error correction out."""
 
 from typing import Any
 
 from aiortc import MediaStreamTrack
+from pipecat.frames.frames import Frame, InterruptionFrame, OutputAudioRawFrame
+from pipecat.processors.frame_processor import FrameDirection
+from pipecat.transports.base_transport import TransportParams
 from pipecat.transports.smallwebrtc.connection import SmallWebRTCConnection
+from pipecat.transports.smallwebrtc.transport import (
+    SmallWebRTCClient,
+    SmallWebRTCOutputTransport,
+    SmallWebRTCTransport,
+)
 
 from services.agent.legs.bot_audio import BotAudio
 from services.agent.legs.caller_audio import CallerAudio
@@ -14,6 +22,7 @@ class Connection(SmallWebRTCConnection):  # type: ignore[misc]  # pipecat is not
     """One browser's connection, which may be replaced by another one in its life. Audio both ways, no video."""
 
     caller_audio: CallerAudio | None = None
+    bot_audio: BotAudio | None = None
 
     def get_answer(self) -> dict[str, Any] | None:
         """See pipecat."""
@@ -31,8 +40,10 @@ class Connection(SmallWebRTCConnection):  # type: ignore[misc]  # pipecat is not
         """There is none."""
 
     def replace_audio_track(self, track: MediaStreamTrack) -> None:
-        """Sends this track's PCM from now on."""
-        super().replace_audio_track(BotAudio(track))
+        """Called when media is up: our own track takes the place of pipecat's, which stays unused."""
+        track.stop()
+        self.bot_audio = BotAudio()
+        super().replace_audio_track(self.bot_audio)
 
     def force_transceivers_to_send_recv(self) -> None:
         """Between offer and answer: audio both ways, nothing else; and its receiver becomes ours."""
@@ -52,3 +63,30 @@ class Connection(SmallWebRTCConnection):  # type: ignore[misc]  # pipecat is not
         if self.caller_audio is not None:
             self.caller_audio.stop()
             self.caller_audio = None
+
+
+class Output(SmallWebRTCOutputTransport):  # type: ignore[misc]
+    """Hands packets on as they come."""
+
+    def __init__(self, connection: Connection, client: SmallWebRTCClient, params: TransportParams) -> None:
+        super().__init__(client, params)
+        self._connection = connection
+
+    async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
+        """Drops unsent audio at an interruption."""
+        await super().process_frame(frame, direction)
+        if isinstance(frame, InterruptionFrame) and self._connection.bot_audio is not None:
+            self._connection.bot_audio.flush()
+
+    async def write_audio_frame(self, frame: OutputAudioRawFrame) -> bool:
+        """Sends one packet; False while there is no connection to send it on."""
+        audio = self._connection.bot_audio
+        return audio is not None and audio.write(frame.audio)
+
+
+class Transport(SmallWebRTCTransport):  # type: ignore[misc]
+    """pipecat's transport over our connection."""
+
+    def __init__(self, connection: Connection, params: TransportParams) -> None:
+        super().__init__(connection, params)
+        self._output = Output(connection, self._client, params)
