@@ -21,12 +21,17 @@ from services.agent.legs.base import INPUT_RATE
 from services.agent.legs.webrtc import OUTPUT_RATE, WebRtcLeg
 from tests.integration.far_caller import start
 from tests.integration.network import Network
+from tests.integration.phone import RATE as PHONE_RATE
 from tests.integration.sip_bots import ToneBot, endpoint, until
+from tests.integration.stack import Agent
+from tests.integration.webrtc_caller import sample
+from training.judge import contains_in_order, transcribe
 
 Pcm = npt.NDArray[np.int16]
 
-BEEP_EVERY_S = 0.25
+BEEP_EVERY_S = 0.8  # tells delays up to half of it
 BEEP_HERTZ = 1000.0
+BEEP_LEVEL = 0.4 * 32768 / 2  # of its own half of the spectrum
 HOP = INPUT_RATE // 400  # 2.5 ms: how finely beeps are placed
 
 
@@ -39,11 +44,13 @@ def beeps(seconds: float, rate: int) -> npt.NDArray[np.float64]:
 
 def beep_times(pcm: Pcm) -> npt.NDArray[np.float64]:
     """When beeps begin in 16 kHz PCM, seconds."""
+    if len(pcm) < INPUT_RATE:
+        return np.zeros(0)
     time = np.arange(len(pcm)) / INPUT_RATE
     beat = pcm * np.exp(-2j * np.pi * BEEP_HERTZ * time)
     width = 4 * HOP
     level = np.abs(np.convolve(beat, np.ones(width) / width, "same"))[::HOP]
-    loud = level > 0.5 * np.quantile(level, 0.95)
+    loud = level > BEEP_LEVEL / 2
     rises = np.flatnonzero(loud[1:] & ~loud[:-1]) + 1
     lasting = [rise for rise in rises if loud[rise : rise + 12].mean() > 0.9]
     return np.asarray(lasting, np.float64) * HOP / INPUT_RATE
@@ -55,7 +62,7 @@ class Delays:
 
     Attributes:
         at: seconds from the first.
-        added: seconds, each between minus and plus half of `BEEP_EVERY_S`.
+        added: seconds; less than none where audio was left out.
     """
 
     at: npt.NDArray[np.float64]
@@ -65,8 +72,9 @@ class Delays:
     def of(cls, pcm: Pcm) -> "Delays":
         """Of a recording that begins undisturbed."""
         times = beep_times(pcm)
-        phase = (times - np.median(times[:8] % BEEP_EVERY_S) + BEEP_EVERY_S / 2) % BEEP_EVERY_S - BEEP_EVERY_S / 2
-        return cls(times, phase)
+        apart = np.diff(times, prepend=times[0])
+        late = (apart + BEEP_EVERY_S / 2) % BEEP_EVERY_S - BEEP_EVERY_S / 2
+        return cls(times, np.cumsum(late))
 
 
 class Ear(FrameProcessor):  # type: ignore[misc]
@@ -85,7 +93,7 @@ class Ear(FrameProcessor):  # type: ignore[misc]
 
 
 @contextlib.asynccontextmanager
-async def web_ear(network: Network, wave: Path) -> AsyncIterator[Ear]:
+async def web_ear(network: Network, wave: Path) -> AsyncIterator[tuple[bytearray, WebRtcLeg]]:
     """A WebRTC leg that hears this wave from the other side of the network."""
     far = start(network, "web-play", wave)
     assert far.stdin is not None
@@ -102,7 +110,7 @@ async def web_ear(network: Network, wave: Path) -> AsyncIterator[Ear]:
     await runner.add_workers(worker)
     running = asyncio.create_task(runner.run())
     try:
-        yield ear
+        yield ear.pcm, leg
     finally:
         far.stdin.close()
         await worker.cancel()
@@ -126,13 +134,54 @@ async def phone_ear(network: Network, wave: Path, directory: Path) -> AsyncItera
             await asyncio.to_thread(far.wait)
 
 
-async def recorded(pcm: bytearray, seconds: float) -> Pcm:
-    """From the first beep on, for so long of audio."""
-    wanted = int((seconds + 2.0) * INPUT_RATE) * 2
-    await until(lambda: len(pcm) >= wanted, 3 * seconds + 60)
-    heard = np.frombuffer(bytes(pcm), np.int16)
-    first = int(beep_times(heard)[0] * INPUT_RATE)
-    return heard[max(0, first - INPUT_RATE // 20) :]
+async def over_a_burst(network: Network, pcm: bytearray, before_s: float, after_s: float) -> tuple[Delays, float]:
+    """The delays in a recording with a burst in it, and when the burst began; the first beep is at zero."""
+    await until(lambda: len(beep_times(_samples(pcm))) > 0, 60)
+    first = int(beep_times(_samples(pcm))[0] * INPUT_RATE)
+    await until(lambda: len(_samples(pcm)) >= first + before_s * INPUT_RATE, 10 * before_s + 30)
+    begun = len(_samples(pcm))
+    network.burst()
+    await until(lambda: len(_samples(pcm)) >= begun + after_s * INPUT_RATE, 10 * after_s + 30)
+    return Delays.of(_samples(pcm)[max(0, first - INPUT_RATE // 20) :]), (begun - first) / INPUT_RATE
+
+
+def _samples(pcm: bytearray) -> Pcm:
+    return np.frombuffer(bytes(pcm[: len(pcm) // 2 * 2]), np.int16)
+
+
+@dataclass(frozen=True)
+class Answered:
+    """One question asked beyond a bad network.
+
+    Attributes:
+        heard: words in the answer, as the judge hears them.
+        right: all facts are among them, in order.
+    """
+
+    leg: str
+    question: str
+    heard: str
+    right: bool
+
+
+async def ask_both(network: Network, agent: Agent, directory: Path, questions: dict[str, str]) -> list[Answered]:
+    """Asks samples/ over WebRTC, then over SIP; `questions` has the facts that answers must hold."""
+    found: list[Answered] = []
+    for leg, command, where, rate in (
+        ("WebRTC", "web-ask", agent.page, INPUT_RATE),
+        ("SIP, PCMU", "phone-ask", agent.sip_uri, PHONE_RATE),
+    ):
+        out = directory / command
+        out.mkdir()
+        waves = [write(out / f"{name}.q.wav", sample(name), INPUT_RATE, rate) for name in questions]
+        far = start(network, command, where, out, *waves)
+        _, status = await asyncio.gather(asyncio.to_thread(far.communicate), asyncio.to_thread(far.wait))
+        assert status == 0, f"{leg}: the far caller failed"
+        for number, (name, facts) in enumerate(questions.items()):
+            wave, own_rate = soundfile.read(out / f"{number}.wav", dtype="float32")
+            text = await asyncio.to_thread(transcribe, wave, own_rate)
+            found.append(Answered(leg, name, text, contains_in_order(text, facts)))
+    return found
 
 
 def write(path: Path, wave: npt.NDArray[np.floating], rate: int, to_rate: int) -> Path:

@@ -41,7 +41,7 @@ class NetworkSettings:
         loss: share of packets that are lost, each on its own.
         delay_ms: of every packet.
         jitter_ms: added on top, between none and this, anew for each packet; the order stays.
-        burst_every_s, burst_ms: so often all packets are lost for so long; 0: never.
+        burst_ms: for so long all packets are lost when `Network.burst` is called.
         stalls: they are not lost then, but held up until it is over.
         seed: of the randomness.
     """
@@ -49,8 +49,7 @@ class NetworkSettings:
     loss: float = 0.0
     delay_ms: float = 5.0
     jitter_ms: float = 0.0
-    burst_every_s: float = 0.0
-    burst_ms: float = 0.0
+    burst_ms: float = 300.0
     stalls: bool = False
     seed: int = 1
 
@@ -68,6 +67,11 @@ class Network:
     here: str
     there: str
     prefix: tuple[str, ...]
+    _carrier: "subprocess.Popen[str]"
+
+    def burst(self) -> None:
+        """Begins a burst of losses, or a stall."""
+        self._carrier.send_signal(signal.SIGUSR1)
 
 
 @contextlib.contextmanager
@@ -86,7 +90,7 @@ def bad_network(settings: NetworkSettings) -> Iterator[Network]:
         carrier = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])
         assert carrier.stdout is not None
         assert carrier.stdout.readline().strip() == "carrying"
-        yield Network(here, there, ("ip", "netns", "exec", name))
+        yield Network(here, there, ("ip", "netns", "exec", name), carrier)
     finally:
         if carrier is not None:
             carrier.send_signal(signal.SIGTERM)
@@ -101,6 +105,7 @@ class Carrier:
         self._from, self._to, self._settings = from_, to, settings
         self._draw = random.Random(seed)
         self._free_at = 0.0
+        self._burst_until = 0.0
         self._queue: deque[bytes] = deque()
 
     def readable(self) -> None:
@@ -111,7 +116,7 @@ class Carrier:
         if packet[0] >> 4 != 4 or packet[9] != UDP:
             self._deliver(packet)
             return
-        burst_s = self._burst_left(now)
+        burst_s = max(0.0, self._burst_until - now)
         if self._draw.random() < settings.loss or (burst_s and not settings.stalls):
             return
         delay = (settings.delay_ms + self._draw.uniform(0, settings.jitter_ms)) / 1000
@@ -119,9 +124,9 @@ class Carrier:
         self._queue.append(packet)
         asyncio.get_running_loop().call_at(self._free_at, lambda: self._deliver(self._queue.popleft()))
 
-    def _burst_left(self, now: float) -> float:
-        every = self._settings.burst_every_s
-        return max(0.0, self._settings.burst_ms / 1000 - now % every) if every else 0.0
+    def burst(self) -> None:
+        """A burst begins."""
+        self._burst_until = time.monotonic() + self._settings.burst_ms / 1000
 
     def _deliver(self, packet: bytes) -> None:
         with contextlib.suppress(OSError):
@@ -135,8 +140,15 @@ async def carry(name: str, here: str, there: str, settings: NetworkSettings) -> 
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
-    loop.add_reader(outer, Carrier(outer, inner, settings, settings.seed).readable)
-    loop.add_reader(inner, Carrier(inner, outer, settings, settings.seed + 1).readable)
+    ways = Carrier(outer, inner, settings, settings.seed), Carrier(inner, outer, settings, settings.seed + 1)
+    loop.add_reader(outer, ways[0].readable)
+    loop.add_reader(inner, ways[1].readable)
+
+    def burst() -> None:
+        for way in ways:
+            way.burst()
+
+    loop.add_signal_handler(signal.SIGUSR1, burst)
     print("carrying", flush=True)
     await stop.wait()
     os.close(outer)

@@ -124,7 +124,7 @@ class SipSettings:
     port: int = 5060
     user: str = "trunkline"
     codecs: tuple[str, ...] = CODECS
-    jitter_ms: tuple[int, int] = (40, 100)
+    jitter_ms: tuple[int, int] = (40, 200)
     rtp_ports: tuple[int, int] | None = None
     rtp_timeout_s: int = 30
     max_call_s: float = 3600.0
