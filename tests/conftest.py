@@ -12,6 +12,7 @@ COMMANDS = {
     "asterisk-core-sounds-en": None,
     "baresip": "baresip",
     "chromium": "chromium",
+    "coturn": "turnserver",
     "espeak-ng": "espeak-ng",
     "flite": "flite",
     "kamailio": "kamailio",
