@@ -16,7 +16,7 @@ from tests.integration.stack import ROOT, Agent, Stack
 BEFORE_S, AFTER_S = 3.0, 5.0
 BACK_WITHIN_S = 2.0
 EXACT_S = 0.02
-QUESTIONS = {"opening-hours": "friday nine six saturday ten two", "price-medium": "seven"}
+QUESTIONS = {"opening-hours": "friday nine six saturday ten two"}
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from tests.integration.stack import Agent, Stack, free_again
 from tests.integration.webrtc_caller import WAIT_S, Caller, Waveform, calling, sample
 
 ORIGIN = "https://shop.example.org"
-RESUME_S = 4
+RESUME_S = 2
 
 
 @pytest.fixture(scope="module")
