@@ -132,6 +132,15 @@ async def test_who_does_not_come_back_has_hung_up(
     await client.aclose()
 
 
+async def test_a_page_that_sends_nothing_any_more_is_missed(agent: Agent, page: str, tls: ssl.SSLContext) -> None:
+    """Its connection stands, as far as ICE can tell."""
+    async with calling(page, tls=tls) as caller:
+        await caller.bot_is_quiet()
+        caller.microphone.fall_silent()
+        await asyncio.wait_for(caller.closed.wait(), WAIT_S)
+    await free_again(agent)
+
+
 async def test_an_offer_on_the_same_connection_is_answered(page: str, tls: ssl.SSLContext) -> None:
     async with calling(page, tls=tls) as caller:
         await caller.bot_is_quiet()

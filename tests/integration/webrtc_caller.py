@@ -50,9 +50,14 @@ class Microphone(MediaStreamTrack):
         self._pending: npt.NDArray[np.int16] = np.zeros(0, np.int16)
         self._sent = 0
         self._started = 0.0
+        self._asleep = False
         self.quiet = asyncio.Event()
         self.quiet.set()
         self.said_until = 0.0  # monotonic time of the last speech sent
+
+    def fall_silent(self) -> None:
+        """Sends no packet any more, as a device that has gone to sleep."""
+        self._asleep = True
 
     def say(self, waveform: Waveform) -> None:
         samples = np.clip(waveform * 32767, -32768, 32767).astype(np.int16)
@@ -62,6 +67,8 @@ class Microphone(MediaStreamTrack):
     async def recv(self) -> AudioFrame:
         if not self._started:
             self._started = time.monotonic()
+        while self._asleep:
+            await asyncio.sleep(1.0)
         await asyncio.sleep(max(0.0, self._started + self._sent / RATE - time.monotonic()))
         samples = np.zeros(FRAME, np.int16)
         taken = self._pending[:FRAME]
