@@ -24,6 +24,7 @@ from tests.integration.stack import ROOT
 from tests.integration.webrtc_caller import RATE, Microphone, Waveform, calling
 
 AFTER_S = 1.0  # of listening after the bot says that it has finished
+PAUSE_S = 4.0  # a busy machine may stall in an answer
 
 
 def start(network: Network, *words: str | Path) -> "subprocess.Popen[str]":
@@ -54,7 +55,7 @@ async def phone_ask(uri: str, out: Path, questions: Sequence[Path]) -> None:
         await handset.call(uri)
         await handset.listen(pause_s=1.5)
         for number, question in enumerate(questions):
-            write_wav(out / f"{number}.wav", await handset.ask(_pcm(question), pause_s=2.0))
+            write_wav(out / f"{number}.wav", await handset.ask(_pcm(question), PAUSE_S))
 
 
 async def web_play(wave: Path) -> None:
