@@ -16,7 +16,7 @@ import yaml
 
 from services.agent.legs.base import INPUT_RATE
 from tests.integration import stack as stacks
-from tests.integration.losses import Answered, ask_both, beeps, over_a_burst, phone_ear, web_ear, write
+from tests.integration.losses import Answered, ask_by_phone, ask_by_web, beeps, over_a_burst, phone_ear, web_ear, write
 from tests.integration.network import NetworkSettings, bad_network
 from tests.integration.phone import RATE as PHONE_RATE
 
@@ -37,7 +37,8 @@ def words(stack: stacks.Stack, directory: Path, settings: NetworkSettings) -> li
     persona = yaml.safe_load((stacks.ROOT / "personas" / "default.yaml").read_text())
     (personas / "default.yaml").write_text(yaml.safe_dump({**persona, "temperature": 0.0}))
     with bad_network(settings) as network, stack.agent(1, personas, True, host=network.here) as agent:
-        return asyncio.run(ask_both(network, agent, directory, QUESTIONS))
+        by_web = asyncio.run(ask_by_web(network, agent, directory, QUESTIONS))
+        return by_web + asyncio.run(ask_by_phone(network, agent, directory, QUESTIONS))
 
 
 async def burst(leg: str, directory: Path, stalls: bool) -> dict[str, float]:

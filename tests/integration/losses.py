@@ -170,23 +170,29 @@ def holds(text: str, facts: str) -> bool:
     return all(fact in words for fact in normalise(facts))
 
 
-async def ask_both(network: Network, agent: Agent, directory: Path, questions: dict[str, str]) -> list[Answered]:
-    """Asks samples/ over WebRTC, then over SIP; `questions` has the facts that answers must hold."""
-    found: list[Answered] = []
-    for leg, command, where, rate in (
-        ("WebRTC", "web-ask", agent.page, INPUT_RATE),
-        ("SIP, PCMU", "phone-ask", agent.sip_uri, PHONE_RATE),
-    ):
-        out = directory / command
-        out.mkdir()
-        waves = [write(out / f"{name}.q.wav", sample(name), INPUT_RATE, rate) for name in questions]
-        far = start(network, command, where, out, *waves)
-        _, status = await asyncio.gather(asyncio.to_thread(far.communicate), asyncio.to_thread(far.wait))
-        assert status == 0, f"{leg}: the far caller failed"
-        for number, (name, facts) in enumerate(questions.items()):
-            wave, own_rate = soundfile.read(out / f"{number}.wav", dtype="float32")
-            text = await asyncio.to_thread(transcribe, wave, own_rate)
-            found.append(Answered(leg, name, text, holds(text, facts)))
+async def ask_by_web(network: Network, agent: Agent, directory: Path, questions: dict[str, str]) -> list[Answered]:
+    """Asks samples/ over WebRTC in one call; `questions` has the facts that answers must hold."""
+    return await _ask("WebRTC", network, "web-ask", agent.page, directory / "web", questions, INPUT_RATE)
+
+
+async def ask_by_phone(network: Network, agent: Agent, directory: Path, questions: dict[str, str]) -> list[Answered]:
+    """The same over SIP and G.711."""
+    return await _ask("SIP, PCMU", network, "phone-ask", agent.sip_uri, directory / "phone", questions, PHONE_RATE)
+
+
+async def _ask(
+    leg: str, network: Network, command: str, where: str, out: Path, questions: dict[str, str], rate: int
+) -> list[Answered]:
+    await asyncio.to_thread(out.mkdir)
+    waves = [write(out / f"{name}.q.wav", sample(name), INPUT_RATE, rate) for name in questions]
+    far = start(network, command, where, out, *waves)
+    await asyncio.to_thread(far.communicate)
+    assert far.returncode == 0, f"{leg}: the far caller failed"
+    found = []
+    for number, (name, facts) in enumerate(questions.items()):
+        wave, own_rate = soundfile.read(out / f"{number}.wav", dtype="float32")
+        text = await asyncio.to_thread(transcribe, wave, own_rate)
+        found.append(Answered(leg, name, text, holds(text, facts)))
     return found
 
 

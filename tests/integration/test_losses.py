@@ -1,5 +1,6 @@
 """Calls over a network that loses and delays packets. Figures of longer runs: docs/webrtc.md."""
 
+import asyncio
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 import yaml
 
 from services.agent.legs.base import INPUT_RATE
-from tests.integration.losses import ask_both, beeps, over_a_burst, phone_ear, web_ear, write
+from tests.integration.losses import ask_by_phone, ask_by_web, beeps, over_a_burst, phone_ear, web_ear, write
 from tests.integration.network import Network, NetworkSettings, bad_network
 from tests.integration.phone import RATE as PHONE_RATE
 from tests.integration.stack import ROOT, Agent, Stack
@@ -37,14 +38,15 @@ def agent(
     personas = tmp_path_factory.mktemp("personas")
     persona = yaml.safe_load((ROOT / "personas" / "default.yaml").read_text())
     (personas / "default.yaml").write_text(yaml.safe_dump({**persona, "temperature": 0.0}))
-    with stack.agent(1, personas, True, host=one_percent.here) as running:
+    with stack.agent(2, personas, True, host=one_percent.here) as running:
         yield running
 
 
 async def test_words_come_through_one_percent_of_loss_and_30_ms_of_jitter(
     one_percent: Network, agent: Agent, tmp_path: Path
 ) -> None:
-    answers = await ask_both(one_percent, agent, tmp_path, QUESTIONS)
+    calls = (ask(one_percent, agent, tmp_path, QUESTIONS) for ask in (ask_by_web, ask_by_phone))
+    answers = [answer for leg in await asyncio.gather(*calls) for answer in leg]
     assert len(answers) == 2 * len(QUESTIONS)
     assert [answer for answer in answers if not answer.right] == []
 
