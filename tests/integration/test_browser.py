@@ -8,16 +8,19 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import av
+import grpc
 import numpy as np
 import numpy.typing as npt
 import pytest
 import soundfile
 from playwright.async_api import Browser, Page, async_playwright
 
+from services.agent.store import Store
 from tests.integration.personas import short_persona
 from tests.integration.stack import Agent, Stack, free_again
 from tests.integration.webrtc_caller import RATE, Waveform, sample, spoken
 from training.judge import normalise, transcribe
+from trunkline.v1 import calls_pb2, calls_pb2_grpc
 
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = [
@@ -129,6 +132,12 @@ async def open_page(browser: Browser, agent: Agent, width: int = 900) -> tuple[P
     return page, problems
 
 
+async def live_calls(agent: Agent) -> list[str]:
+    async with grpc.aio.insecure_channel(agent.calls) as channel:
+        listed = await calls_pb2_grpc.CallsStub(channel).ListCalls(calls_pb2.ListCallsRequest())
+    return [call.call_id for call in listed.calls]
+
+
 def pcm_of(recording: str) -> Waveform:
     """A WebM recording as 16 kHz mono."""
     pieces: list[npt.NDArray[np.float32]] = []
@@ -167,12 +176,16 @@ async def test_a_question_is_answered_in_sound_and_on_the_page(browser: Browser,
     assert problems == []
 
 
-async def test_a_reloaded_page_is_back_in_its_conversation(browser: Browser, agent: Agent, microphone: Path) -> None:
+async def test_a_reloaded_page_is_back_in_its_conversation(
+    browser: Browser, agent: Agent, microphone: Path, stack: Stack
+) -> None:
+    """What the small model makes of its memory is not always right; that it has it is seen in the conversation."""
     put_into(microphone, sample("parcel-number"), BEFORE_S)
     page, problems = await open_page(browser, agent)
     await page.click("#call")
     await page.locator("#captions li >> text=four seven one nine").wait_for()
     shown = await page.locator("#captions li").all_inner_texts()
+    [call_id] = await live_calls(agent)
     put_into(microphone, spoken("which number did i give you"), RELOAD_S)
     await page.reload()
     await page.locator("#call[data-state=live]").wait_for()
@@ -180,7 +193,13 @@ async def test_a_reloaded_page_is_back_in_its_conversation(browser: Browser, age
     assert await page.locator("#captions li").all_inner_texts() == shown
     await page.locator("#turns tr").wait_for(state="attached")
     await page.locator("#captions li").nth(len(shown)).wait_for()
-    await page.locator(f"#captions li:nth-child({len(shown) + 1}) >> text=four seven one nine").wait_for()
+    assert await live_calls(agent) == [call_id]
+    store = Store(stack.redis_url, "reader")
+    entries = await store.conversation(call_id)
+    await store.close()
+    roles = [entry.role.value for entry in entries]
+    assert roles[:5] == ["system", "assistant", "user", "assistant", "user"], "one conversation over the reload"
+    assert "four seven one nine" in entries[3].text
     await page.click("#call")
     await page.locator("text=The call has ended.").wait_for()
     assert await page.evaluate("sessionStorage.length") == 0

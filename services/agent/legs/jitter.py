@@ -36,7 +36,7 @@ class JitterSettings:
     least_wait: float = 0.02
     most_wait: float = 0.1
     memory: float = 2.0
-    fill_after: float = 0.12
+    fill_after: float = 0.2
     fill_most: float = 0.4
     frame: float = 0.02
     jump: float = 2.0

@@ -148,7 +148,7 @@ def test_a_dead_line_is_concealed_on_the_clock_and_then_rests() -> None:
     line.run(on_time(range(50)), 3.0)
     concealed = [at for at, step in line.out if step.kind is Kind.CONCEAL]
     last = 49 * 0.02 + 0.04
-    assert concealed[0] == pytest.approx(last + 0.12, abs=0.0015)
+    assert concealed[0] == pytest.approx(last + JitterSettings().fill_after, abs=0.0015)
     assert len(concealed) == 20, "0.4 s"
     assert all(later - earlier == pytest.approx(0.02, abs=0.0015) for earlier, later in pairwise(concealed))
     assert line.buffer.wake_at(3.0) is None
