@@ -157,7 +157,10 @@ def _recordings(settings: AgentSettings, personas: Iterable[Persona], stack: Asy
 def _ice_servers(settings: AgentSettings) -> IceServers:
     secret = settings.turn_secret.get_secret_value()
     if settings.turn_secret_file is not None:
-        secret = settings.turn_secret_file.read_text().strip()
+        try:
+            secret = settings.turn_secret_file.read_text().strip()
+        except OSError as error:
+            raise StartError(f"the TURN secret cannot be read: {error.strerror}: {error.filename}") from error
     try:
         return IceServers.parse(settings.ice_servers, settings.turn_username, secret, settings.turn_ttl)
     except ValueError as error:

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from services.common.settings import ProcessSettings
@@ -44,7 +44,7 @@ class AgentSettings(ProcessSettings):
     http_listen: str = Field("127.0.0.1:8080", description="host:port of the web page and its signalling")
     calls_listen: str = Field("127.0.0.1:50050", description="host:port of the Calls gRPC service; port 0: a free one")
     http_certificate: Path | None = Field(None, description="PEM chain of the web page's certificate: it is HTTPS then")
-    http_key: Path | None = Field(None, description="PEM private key of that certificate")
+    http_key: Path | None = Field(None, validate_default=True, description="PEM private key of that certificate")
     web_origins: str = Field("", description="origins of other pages that may place calls, comma-separated (CORS)")
     resume_seconds: float = Field(20.0, ge=0, le=600, description="a browser's call outlives its connection by this")
     ice_servers: str = Field("", description="STUN and TURN URLs (RFC 7064, RFC 7065), comma-separated")
@@ -107,11 +107,12 @@ class AgentSettings(ProcessSettings):
                 raise ValueError(f"{origin!r} is no origin, such as https://shop.example.org")
         return value
 
-    @model_validator(mode="after")
-    def _both_of_a_pair(self) -> "AgentSettings":
-        if (self.http_certificate is None) != (self.http_key is None):
+    @field_validator("http_key")
+    @classmethod
+    def _with_its_certificate(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        if (value is None) != (info.data.get("http_certificate") is None):
             raise ValueError("http_certificate and http_key belong together")
-        return self
+        return value
 
     @property
     def allowed_origins(self) -> list[str]:
