@@ -91,11 +91,22 @@ async def start(settings: AgentSettings, stack: AsyncExitStack) -> "tuple[int, a
     stack.push_async_callback(end_of_turn.close)
     bus = EventBus()
     slots = Slots(settings.capacity, "calls")
-    turns = TurnSettings(max_turn_s=min(TurnSettings.max_turn_s, limits.max_utterance_s - 1.0))
+    turns = TurnSettings(
+        max_turn_s=min(TurnSettings.max_turn_s, limits.max_utterance_s - 1.0),
+        pause_s=TurnSettings.pause_s if settings.speculative else 0.0,
+    )
     webhooks = Webhooks()
     stack.push_async_callback(webhooks.close)
     around = Surroundings(
-        models, store, bus, end_of_turn, turns, settings.max_call_minutes * 60.0, webhooks, recordings=recordings
+        models,
+        store,
+        bus,
+        end_of_turn,
+        turns,
+        settings.max_call_minutes * 60.0,
+        webhooks,
+        recordings=recordings,
+        without_echo_canceller=settings.legs_without_echo_canceller,
     )
     switchboard = Switchboard(agent_id, slots, stored, settings.persona, around)
 

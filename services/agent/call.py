@@ -13,19 +13,21 @@ from pipecat.workers.runner import WorkerRunner
 
 from services.agent.actions.runner import ActionRunner
 from services.agent.actions.webhook import Webhooks
+from services.agent.echo import PlayedLine
 from services.agent.events import INTERNAL, CallRecord, CallState, Dtmf, Event, EventBus, Speaking
-from services.agent.legs.base import INPUT_RATE, Leg, LegError, ReturningLeg
+from services.agent.legs.base import INPUT_RATE, Leg, LegError, LegKind, OwnQueue, ReturningLeg
 from services.agent.models import ModelServices
 from services.agent.outbound.outcome import DialOutcome, NotAnsweredError
 from services.agent.outbound.placed import DialOptions, PlacedCall
 from services.agent.personas import Persona
-from services.agent.processors import SpeechProcessor, TurnProcessor
+from services.agent.processors import EchoProcessor, SpeechProcessor, TurnProcessor
 from services.agent.recording.recording import Recording, Recordings
 from services.agent.recording.taps import tapped
 from services.agent.rtvi import Screen
+from services.agent.silence import SilenceWatch
 from services.agent.speech import Speech
 from services.agent.store import Recorder, Store
-from services.agent.turns import TurnSettings
+from services.agent.turns import TurnSettings, for_persona
 from services.agent.voice_activity import EndOfTurn, VoiceActivity
 
 log = logging.getLogger(__name__)
@@ -46,6 +48,7 @@ class Surroundings:
     max_call_s: float
     webhooks: Webhooks
     recordings: Recordings | None = None
+    without_echo_canceller: frozenset[LegKind] = frozenset()
 
 
 class Call:
@@ -157,13 +160,25 @@ class Call:
             return "no media after the answer"
         self._change(CallState.LIVE)
         log.info("call answered", extra={"call_id": self.call_id, "leg": self.leg.kind.value})
-        turns = TurnProcessor(self._around.turns, self._persona.barge_in, VoiceActivity(), self._around.end_of_turn)
+        played = None if self.leg.kind in self._around.without_echo_canceller else PlayedLine()
+        echo = [] if played is None else [EchoProcessor(played)]
+        settings, may_barge_in = for_persona(self._around.turns, self._persona.barge_in)
+        turns = TurnProcessor(settings, may_barge_in, VoiceActivity(), self._around.end_of_turn)
         connect = self._placed.connect if self._placed is not None else self._speech.connect
-        speech = SpeechProcessor(self._speech, self.leg.output_rate, self._key, connect)
+        speech = SpeechProcessor(
+            self._speech,
+            self.leg.output_rate,
+            self._key,
+            connect,
+            SilenceWatch(self._persona.silence),
+            lambda: self.hang_up("the caller was silent"),
+            played,
+            self.leg if isinstance(self.leg, OwnQueue) else None,
+        )
         first = [self._placed.processor()] if self._placed is not None else []
         transport = self.leg.transport
         worker = PipelineWorker(
-            Pipeline(tapped([transport.input(), *first, turns, speech, transport.output()], self.recording)),
+            Pipeline(tapped([transport.input(), *first, *echo, turns, speech, transport.output()], self.recording)),
             params=PipelineParams(audio_in_sample_rate=INPUT_RATE, audio_out_sample_rate=self.leg.output_rate),
             enable_rtvi=False,
             enable_turn_tracking=False,

@@ -4,9 +4,14 @@ The ids come from the LM's own events, so a session opened with `ids` anywhere c
 also an `Entry`, and the entries alone (they are what Redis stores) rebuild the ids.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
+
+_CHINESE = "\u3400-\u9fff"
+_WORD = re.compile(f"[{_CHINESE}]|[^\\s{_CHINESE}]+")  # Chinese has no spaces: each character counts
+_LENGTHS_A_TOKEN = 1.2  # characters of English in a speech token of 80 ms; a Chinese one counts as three
 
 
 class Role(Enum):
@@ -27,7 +32,7 @@ class Entry:
         role: what it is.
         ids: exact vocabulary ids that it added; for RESET all ids.
         length: ids in the session afterwards.
-        text: of the bot, as far as it was heard or generated.
+        text: of the bot; when interrupted, up to the word last heard, as near as the answer's pace tells.
         interrupted: the caller barged in; `ids` end with the last token heard.
         turn: number of the caller's turn it belongs to; 0 before the first.
     """
@@ -49,12 +54,14 @@ class Answer:
         ids: generated so far, control tokens included.
         speech_ends: number of ids in this answer up to and including the n-th speech token.
         pieces: text with the number of speech tokens that came before it.
+        complete: nothing more of it will be generated.
     """
 
     start: int
     ids: list[int] = field(default_factory=list)
     speech_ends: list[int] = field(default_factory=list)
     pieces: list[tuple[int, str]] = field(default_factory=list)
+    complete: bool = False
 
     @property
     def text(self) -> str:
@@ -79,6 +86,27 @@ class Answer:
         pieces = [(before, text) for before, text in self.pieces if before < heard]
         return Answer(self.start, self.ids[:kept], self.speech_ends[:heard], pieces)
 
+    def text_heard(self, tokens_heard: int) -> str:
+        """Its text up to the word in which the last speech token heard lies.
+
+        Text is generated ahead of its speech, so where it stands among the tokens does not tell. What share of the
+        speech was heard does; while there is more to come of the answer, a usual pace does.
+        """
+        text, speech = self.text, len(self.speech_ends)
+        length = _length(text)
+        heard = tokens_heard * (length / speech if self.complete and speech else _LENGTHS_A_TOKEN)
+        end = 0
+        for word in _WORD.finditer(text):
+            if (_length(text[: word.start()]) + _length(text[: word.end()])) / 2 > heard:
+                break
+            end = word.end()
+        return text[:end]
+
+
+def _length(text: str) -> int:
+    """How long a text takes to say, in characters of English."""
+    return len(text) + 2 * len(re.findall(f"[{_CHINESE}]", text))
+
 
 class Conversation:
     """The ids of one call and the boundaries of its turns."""
@@ -102,8 +130,8 @@ class Conversation:
         self.ids += added
         return Entry(Role.USER, added, len(self.ids), turn=turn)
 
-    def assistant(self, answer: Answer, interrupted: bool, turn: int) -> Entry:
-        """An answer is over; `answer` holds what stays of it.
+    def assistant(self, answer: Answer, interrupted: bool, turn: int, text: str | None = None) -> Entry:
+        """An answer is over; `answer` holds what stays of it, and `text` what was heard of its text, if not all.
 
         Raises:
             ValueError: it does not follow the ids at hand.
@@ -111,7 +139,8 @@ class Conversation:
         if answer.start != len(self.ids):
             raise ValueError(f"the answer starts at {answer.start}, the conversation ends at {len(self.ids)}")
         self.ids += answer.ids
-        return Entry(Role.ASSISTANT, tuple(answer.ids), len(self.ids), answer.text, interrupted, turn)
+        said = answer.text if text is None else text
+        return Entry(Role.ASSISTANT, tuple(answer.ids), len(self.ids), said, interrupted, turn)
 
     def rewind(self, length: int, turn: int) -> Entry:
         """Ids from `length` on are forgotten.

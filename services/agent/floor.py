@@ -12,7 +12,7 @@ from services.agent.lm_session import LmSession
 from services.agent.models import ModelServices
 from services.agent.personas import Persona
 from services.agent.player import Player
-from services.agent.speaking import Speaker
+from services.agent.speaking import AnswerSink, Speaker
 from services.agent.waterfall import Waterfall
 from trunkline.v1 import lm_pb2
 
@@ -54,9 +54,11 @@ class CallerTurn:
         self.number = number
         self.audio = audio
         self.goes_on = goes_on  # it began with a turn that was not answered yet
-        self.ended = asyncio.Event()
-        self.waterfall = Waterfall(number, 0.0)
+        self.may_be_over = asyncio.Event()  # an answer can be begun; set with `ended`, and before it in a pause
+        self.ended = asyncio.Event()  # for good: the answer can be heard
+        self.waterfall = Waterfall(number)
         self.start = 0  # ids in the conversation before it
+        self.ids: list[int] = []  # of all of it, once they are known
         self.in_conversation = False
         self.answered = False  # something of an answer was heard, or there will be none
         self._session: LmSession | None = None
@@ -73,12 +75,58 @@ class CallerTurn:
         if self._session is not None:
             self._appends.append(self._session.append_speech(codes))
 
-    async def close(self, session: LmSession) -> list[int]:
-        """Closes the turn in the session; returns the exact ids of all of it."""
+    async def close(self, session: LmSession) -> None:
+        """Closes the turn in the session; `ids` are the exact ids of all of it then."""
         ids: list[int] = []
         for future in [*self._appends, session.end_of_speech()]:
             ids += await session.appended(future)
-        return ids
+        self.ids = ids
+
+    def go_on(self) -> None:
+        """It was not over: what was made of its supposed end is forgotten, its audio and standing codes stay."""
+        self.may_be_over.clear()
+        self.waterfall = Waterfall(self.number)
+        self.ids = []
+        self._session = None  # the codes go into it again when it has been rewound
+        self.utterance = self.utterance.going_on(bytes(self.audio))
+
+
+class UntilDecided:
+    """Holds back an answer's text while its turn may still go on; what is thrown away then was told to nobody."""
+
+    def __init__(self, sink: AnswerSink, decided: bool) -> None:
+        self._sink = sink
+        self._decided = decided
+        self._held: list[Callable[[], None]] = []
+
+    def decide(self) -> None:
+        """The turn is over: what was held goes on, and so does what follows."""
+        self._decided = True
+        held, self._held = self._held, []
+        for tell in held:
+            tell()
+
+    def text(self, piece: str) -> None:
+        """See `AnswerSink`."""
+        self._tell(lambda: self._sink.text(piece))
+
+    def text_complete(self) -> None:
+        """See `AnswerSink`."""
+        self._tell(self._sink.text_complete)
+
+    def stage(self, name: str) -> None:
+        """See `AnswerSink`. Times are of no consequence outside, and are taken when they are."""
+        self._sink.stage(name)
+
+    def pcm(self, pcm: bytes, tokens_done: int) -> None:
+        """See `AnswerSink`. It is the player that waits."""
+        self._sink.pcm(pcm, tokens_done)
+
+    def _tell(self, tell: Callable[[], None]) -> None:
+        if self._decided:
+            tell()
+        else:
+            self._held.append(tell)
 
 
 class AnswerInProgress:
@@ -98,8 +146,16 @@ class AnswerInProgress:
         self._on_pcm = on_pcm
         self.turn = turn
         self.number = number
+        self._waterfall = turn.waterfall if turn is not None else None
         self.player = Player(call.models.limits.pcm_rate, call.clock, self._first_packet)
-        self.speaker = Speaker(call.models, session, self, call.call_id, call.persona.voice, call.seed(number))
+        self._until_decided = UntilDecided(self, decided=turn is None or turn.ended.is_set())
+        self.speaker = Speaker(
+            call.models, session, self._until_decided, call.call_id, call.persona.voice, call.seed(number)
+        )
+
+    def decided(self) -> None:
+        """The turn is over for good: the answer's text may be told. Idempotent."""
+        self._until_decided.decide()
 
     def text(self, piece: str) -> None:
         """See `AnswerSink`."""
@@ -111,8 +167,8 @@ class AnswerInProgress:
 
     def stage(self, name: str) -> None:
         """See `AnswerSink`."""
-        if self.turn is not None:
-            self.turn.waterfall.mark(name, self._call.clock())
+        if self._waterfall is not None:
+            self._waterfall.mark(name, self._call.clock())
 
     def pcm(self, pcm: bytes, tokens_done: int) -> None:
         """See `AnswerSink`."""
@@ -122,5 +178,5 @@ class AnswerInProgress:
     def _first_packet(self) -> None:
         self.stage("first_packet")
         self._call.publish(Speaking("bot", on=True))
-        if self.turn is not None:
-            self._call.report_times(self.turn.waterfall)
+        if self._waterfall is not None:
+            self._call.report_times(self._waterfall)

@@ -1,7 +1,7 @@
 """One utterance of the caller on its way to tokens: PCM to the tokenizer while they speak, final codes out at once."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import grpc
 
@@ -16,6 +16,8 @@ class Utterance:
 
     Args:
         on_codes: called with final codes as they come, each once and in order.
+        audio: 16-bit mono PCM at the tokenizer's rate that it begins with.
+        codes: final codes of that audio which are known already.
     """
 
     def __init__(
@@ -24,15 +26,18 @@ class Utterance:
         call_id: str,
         deadlines: Deadlines,
         on_codes: Callable[[list[int]], None],
+        audio: bytes = b"",
+        codes: Sequence[int] = (),
     ) -> None:
         self._stub = stub
         self._call_id = call_id
         self._deadlines = deadlines
         self._on_codes = on_codes
-        self._audio: list[bytes] = []
+        self._audio = [audio] if audio else []
         self._ended = False
         self._grew = asyncio.Event()
-        self.codes: list[int] = []
+        self.codes = list(codes)
+        self._standing = 0  # codes that more audio would not change, once it has ended
         self._task = asyncio.create_task(self._run(), name=f"utterance-{call_id}")
         self._task.add_done_callback(_retrieve)
 
@@ -52,10 +57,21 @@ class Utterance:
         Raises:
             ModelError: the tokenizer failed twice, or is silent.
         """
-        self._ended = True
+        if not self._ended:
+            self._standing = len(self.codes)
+            self._ended = True
         self._grew.set()
         await within(self._deadlines.tokens_s, "tokenizer", "last tokens", asyncio.shield(self._task))
         return self.codes
+
+    def going_on(self, audio: bytes) -> "Utterance":
+        """The same utterance, which had not ended after all, with all its audio so far; this one is dropped.
+
+        Its last codes came of an end that was none, and come anew.
+        """
+        self.drop()
+        standing = self.codes[: self._standing if self._ended else None]
+        return Utterance(self._stub, self._call_id, self._deadlines, self._on_codes, audio, standing)
 
     def drop(self) -> None:
         """Ends its stream, if that is still open."""

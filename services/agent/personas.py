@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
 
 from services.agent.actions.config import Action, checked_together
 from services.agent.recording.policy import RecordingPolicy
@@ -16,8 +17,22 @@ INTERLEAVING_SENTENCE = (
 )
 
 
+_Spoken = Annotated[str, StringConstraints(strip_whitespace=True, max_length=500)]
+
+
 class PersonaError(Exception):
     """A persona cannot be used; the message names the file and what is wrong with it."""
+
+
+class SilencePolicy(BaseModel):
+    """What is done about a caller who says nothing. Seconds are of silence while nobody speaks."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    after_s: float = Field(10.0, ge=2.0, le=600.0, description="silence before each prompt, the goodbye included")
+    say: _Spoken = Field("Are you still there?", min_length=1)
+    times: int = Field(2, ge=0, le=10, description="prompts before the goodbye")
+    goodbye: _Spoken = Field("I cannot hear you. Goodbye.", description="said before hanging up; may be empty")
 
 
 class Persona(BaseModel):
@@ -34,7 +49,10 @@ class Persona(BaseModel):
     temperature: float = Field(0.2, ge=0.0, le=2.0, description="0 is greedy")
     top_p: float = Field(0.8, gt=0.0, le=1.0)
     max_new_tokens: int = Field(1000, ge=40, le=8000, description="longest answer, text and speech tokens")
-    barge_in: bool = Field(True, description="the caller may interrupt the bot")
+    barge_in: bool | Annotated[int, Field(ge=100, le=5000)] = Field(
+        True, description="the caller may interrupt the bot; a number: after so many milliseconds of speech"
+    )
+    silence: SilencePolicy | None = Field(None, description="prompts and hang-up when the caller says nothing")
     numbers: tuple[str, ...] = Field((), description="called numbers or user names that this persona answers")
     actions: tuple[Action, ...] = Field((), max_length=50, description="see docs/actions.md")
     key_pause_s: float = Field(3.0, ge=0.5, le=30.0, description="longest time between two keys of an action")

@@ -100,11 +100,15 @@ class Playback:
         """Seconds until what has gone out so far is heard."""
         return max(0.0, (self._sent - self._heard_samples(now)) / self.rate)
 
-    def stop(self, now: float) -> Heard:
-        """Forgets what was not sent and tells what was heard; what is in the transport's hands counts as unheard."""
+    def stop(self, now: float, unsent_s: float = 0.0) -> Heard:
+        """Forgets what was not sent and tells what was heard; what is in the transport's hands counts as unheard.
+
+        Args:
+            unsent_s: what the transport knows to wait in its hands: its clock may be slower than ours.
+        """
         self._pending.clear()
         self._complete = True
-        heard = min(self._heard_samples(now), self._pushed)
+        heard = max(0, min(self._heard_samples(now), self._sent - round(unsent_s * self.rate), self._pushed))
         return Heard(heard, self._tokens_at(heard))
 
     def _heard_samples(self, now: float) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import soxr
 
-from services.agent.legs.base import PACKET_MS
+from services.agent.legs.base import PACKET_MS, OwnQueue
 from services.agent.playback import Heard, Playback
 
 LEAD_MS = 60  # packets run this far ahead of the clock: a stop is heard within it
@@ -20,10 +20,12 @@ class Media:
     Attributes:
         rate: of the packets' PCM, hertz.
         send: hands one packet to the transport.
+        queue: what the leg itself knows of packets that wait in it, if it does.
     """
 
     rate: int
     send: Callable[[bytes], Awaitable[None]]
+    queue: OwnQueue | None = None
 
 
 class Player:
@@ -40,6 +42,7 @@ class Player:
         self._changed = asyncio.Event()
         self._heard: Heard | None = None
         self._first_sent = False
+        self._queue: OwnQueue | None = None
 
     @property
     def audible(self) -> bool:
@@ -64,13 +67,19 @@ class Player:
     def stop(self, delay_s: float = 0.0) -> Heard:
         """Sends nothing more and tells what was heard, if that is so long after a packet's time. Idempotent."""
         if self._heard is None:
-            at = self._clock() - delay_s
-            self._heard = self._playback.stop(at) if self._playback is not None else Heard(0, 0)
+            self._heard = Heard(0, 0)
+            if self._playback is not None:
+                self._heard = self._playback.stop(
+                    self._clock() - delay_s, self._queue.unsent_s() if self._queue else 0.0
+                )
+            if self._queue is not None and self._first_sent:
+                self._queue.drop_unsent()
         self._changed.set()
         return self._heard
 
     async def run(self, media: Media) -> None:
         """Sends packets until all is heard or it is stopped."""
+        self._queue = media.queue
         playback = self._playback = Playback(media.rate, PACKET_MS, LEAD_MS)
         self._resampler = soxr.ResampleStream(self._pcm_rate, media.rate, 1, dtype="int16")
         for pcm, tokens_done in self._early:

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import SettingsConfigDict
 
+from services.agent.legs.base import LegKind
 from services.common.settings import ProcessSettings
 
 _ADDRESS = re.compile(r"^(?P<host>[^\s:]+|\[[0-9a-fA-F:]+\]):(?P<port>\d{1,5})$")
@@ -18,6 +19,10 @@ def split_address(address: str) -> tuple[str, int]:
     """Host and port of a checked `host:port`."""
     host, _, port = address.rpartition(":")
     return host.strip("[]"), int(port)
+
+
+def _names(value: str) -> list[str]:
+    return [name.strip() for name in value.split(",") if name.strip()]
 
 
 class AgentSettings(ProcessSettings):
@@ -62,6 +67,10 @@ class AgentSettings(ProcessSettings):
     personas: Path = Field(Path("personas"), description="directory of persona files (*.yaml)")
     persona: str = Field("default", description="persona that answers numbers which no other one lists")
     wait_for_models: float = Field(30.0, gt=0, le=600, description="seconds the model services may take to come up")
+    without_echo_canceller: str = Field(
+        "webrtc", description="kinds of leg without echo cancellation, comma-separated; browsers have their own"
+    )
+    speculative: bool = Field(True, description="begin the answer in a pause that may be the end of the caller's turn")
     max_call_minutes: float = Field(60.0, gt=0, le=1440, description="a call is ended after this")
     ring_timeout: float = Field(45.0, ge=1, le=180, description="seconds that a call which we place may ring")
     public_url: str = Field("", description="https://host where carriers call this agent's webhooks; empty for none")
@@ -90,6 +99,15 @@ class AgentSettings(ProcessSettings):
         if value and not re.fullmatch(scheme + r"://[^\s/?#@]+(/[^\s?#]*)?", value):
             raise ValueError(f"must be {scheme}://host, with a port and a path when needed")
         return value.rstrip("/")
+
+    @field_validator("without_echo_canceller")
+    @classmethod
+    def _leg_kinds(cls, value: str) -> str:
+        known = [kind.value for kind in LegKind]
+        wrong = [name for name in _names(value) if name not in known]
+        if wrong:
+            raise ValueError(f"no kind of leg is called {wrong[0]!r}; there are: {', '.join(known)}")
+        return value
 
     @field_validator("rtp_ports")
     @classmethod
@@ -125,6 +143,11 @@ class AgentSettings(ProcessSettings):
         if self.http_certificate is None or self.http_key is None:
             return None
         return self.http_certificate, self.http_key
+
+    @property
+    def legs_without_echo_canceller(self) -> frozenset[LegKind]:
+        """Kinds of leg whose audio is taken as it comes."""
+        return frozenset(LegKind(name) for name in _names(self.without_echo_canceller))
 
     @property
     def rtp_range(self) -> tuple[int, int]:

@@ -81,6 +81,7 @@ class Speaker:
                 self._sink.stage("first_speech_token")
                 self._codes += generated.speech
                 self._grew.set()
+        self.answer.complete = True
         self._sink.text_complete()
         self._ended = True
         self._grew.set()

@@ -19,8 +19,7 @@ from services.agent.listening import Utterance
 from services.agent.lm_session import LmSession, Sampling
 from services.agent.models import ModelError, ModelServices
 from services.agent.personas import Persona
-from services.agent.player import Media, Player
-from services.agent.waterfall import Waterfall
+from services.agent.player import Media
 
 log = logging.getLogger(__name__)
 
@@ -91,14 +90,18 @@ class Speech:
     def say(self, text: str) -> None:
         """Has the bot say a text after what it is saying now."""
         self._says.append(text)
-        if all(floor.done() for floor in self._floors):
+        if self.floor_is_free:
             self._hold_floor(self._nothing)
 
-    def interrupt(self) -> None:
-        """Stops what the bot says, within a packet. What was heard stays in the conversation."""
+    def interrupt(self) -> bool:
+        """Stops what the bot says, within a packet; False when it said nothing.
+
+        What was heard stays in the conversation.
+        """
         stopped = self._stop_answer()
         if stopped is not None:
             self._call.publish(stopped)
+        return stopped is not None
 
     def caller_started(self, audio: bytes) -> None:
         """The caller has the floor; `audio` begins a little before their first word (16-bit mono PCM at 16 kHz)."""
@@ -120,15 +123,33 @@ class Speech:
             self._turn.audio += audio
             self._turn.utterance.feed(audio)
 
+    def caller_paused(self) -> None:
+        """The turn may be over: its answer is begun. Nobody hears or reads of it before `caller_ended`."""
+        if self._turn is not None:
+            self._turn.may_be_over.set()
+
+    def caller_resumed(self) -> None:
+        """It was not over: the answer is thrown away, and the session rewound, as if it had never been begun."""
+        turn = self._turn
+        if turn is None or turn.ended.is_set() or not turn.may_be_over.is_set():
+            return
+        self._stop_answer()
+        turn.go_on()
+        self._hold_floor(lambda: self._converse(turn))
+
     def caller_ended(self, speech_end: float, decided: float) -> None:
         """The turn is complete: times are of the call's clock."""
         turn = self._turn
         if turn is None or turn.ended.is_set():
             return
-        turn.waterfall = Waterfall(turn.number, speech_end)
+        turn.waterfall.begin(speech_end)
         turn.waterfall.mark("turn_decided", decided)
+        turn.may_be_over.set()
         turn.ended.set()
         self._call.publish(Speaking("caller", on=False))
+        self._admit(turn)
+        if self._answer is not None:
+            self._answer.decided()
 
     def caller_dropped(self) -> None:
         """It was no speech: the turn is forgotten, unless it took up one that still waits for its answer."""
@@ -139,9 +160,15 @@ class Speech:
             self.caller_ended(self._call.clock(), self._call.clock())
             return
         self._turn = None
+        self._stop_answer()
         turn.utterance.drop()
         self._call.publish(Speaking("caller", on=False))
         self._hold_floor(self._nothing)
+
+    @property
+    def floor_is_free(self) -> bool:
+        """Neither has the caller the floor, nor does the bot speak or prepare to."""
+        return all(floor.done() for floor in self._floors)
 
     async def close(self) -> None:
         """Stops everything; the conversation keeps what was heard."""
@@ -165,11 +192,8 @@ class Speech:
         return before.audio
 
     def _utterance(self, turn: CallerTurn) -> Utterance:
-        utterance = Utterance(
-            self._call.models.tokenizer, self._call.call_id, self._call.models.deadlines, turn.on_codes
-        )
-        utterance.feed(bytes(turn.audio))
-        return utterance
+        call = self._call
+        return Utterance(call.models.tokenizer, call.call_id, call.models.deadlines, turn.on_codes, bytes(turn.audio))
 
     def _hold_floor(self, work: Callable[[], Awaitable[None]]) -> "asyncio.Task[None]":
         # A task cancelled before its first step never runs: so those before it are cancelled here, and each newcomer
@@ -231,26 +255,36 @@ class Speech:
             except ModelError as error:
                 self._note(error)
                 self._stop_answer()
+                if not turn.in_conversation:
+                    turn.ids = []  # they were of the session that failed
                 if turn.answered or attempt == ATTEMPTS:
                     break
                 if turn.utterance.failed:
                     turn.utterance = self._utterance(turn)
+        await turn.ended.wait()
         turn.answered = True
         await self._announce(self._call.persona.apology)
 
     async def _hear(self, turn: CallerTurn, session: LmSession) -> bool:
         """Takes the turn into the session while it is spoken; False when there was nothing in it."""
         turn.attach(session)
-        await turn.ended.wait()
+        await turn.may_be_over.wait()
         codes = await turn.utterance.end()
         turn.waterfall.mark("last_tokens", self._call.clock())
         if not codes:
+            await turn.ended.wait()
             return False
-        ids = await turn.close(session)
-        turn.start = len(self.conversation.ids)
-        self._record(self.conversation.user(ids, turn.number))
-        turn.in_conversation = True
+        await turn.close(session)
+        self._admit(turn)
         return True
+
+    def _admit(self, turn: CallerTurn) -> None:
+        """Takes the turn into the conversation, once it is over and its ids are known."""
+        if turn.in_conversation or not turn.ids or not turn.ended.is_set():
+            return
+        turn.start = len(self.conversation.ids)
+        self._record(self.conversation.user(turn.ids, turn.number))
+        turn.in_conversation = True
 
     async def _play(self, turn: CallerTurn | None, number: int, session: LmSession, say: str = "") -> None:
         """Generates, synthesises and plays one answer, to its end."""
@@ -263,7 +297,7 @@ class Speech:
             min(self._call.persona.max_new_tokens, room),
             self._call.seed(number),
         )
-        playing = asyncio.create_task(self._play_out(answer.player), name=f"player-{self._call.call_id}")
+        playing = asyncio.create_task(self._play_out(answer), name=f"player-{self._call.call_id}")
         try:
             await answer.speaker.run(sampling, say)
             answer.player.complete()
@@ -281,8 +315,11 @@ class Speech:
             self._call.report_times(turn.waterfall)
         self._call.publish(AnswerOver(number, heard=True))
 
-    async def _play_out(self, player: Player) -> None:
-        await player.run(await asyncio.shield(self._media))
+    async def _play_out(self, answer: AnswerInProgress) -> None:
+        media = await asyncio.shield(self._media)
+        if answer.turn is not None:
+            await answer.turn.ended.wait()
+        await answer.player.run(media)
 
     def _stop_answer(self) -> BargeIn | None:
         """Ends an answer under way; the conversation keeps what was heard of it. None when nothing was audible."""
@@ -293,7 +330,8 @@ class Speech:
         heard = answer.player.stop(self._delay_s())
         kept = answer.speaker.answer.cut(heard.tokens)
         if kept.ids:
-            self._record(self.conversation.assistant(kept, interrupted=True, turn=answer.number))
+            text = answer.speaker.answer.text_heard(heard.tokens)
+            self._record(self.conversation.assistant(kept, interrupted=True, turn=answer.number, text=text))
             if answer.turn is not None:
                 answer.turn.answered = True
         self._call.publish(AnswerOver(answer.number, heard=False))

@@ -4,7 +4,7 @@ It holds no audio and calls nothing. Durations inside a turn are measured on the
 length), so a late packet or a busy machine does not shorten a pause; the times in events are the caller's wall clock.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 
 
@@ -16,9 +16,11 @@ class TurnSettings:
     speech_confidence: float = 0.6  # a window at least this sure is speech
     hold_confidence: float = 0.35  # inside a turn a window this sure still is: word ends are soft
     open_s: float = 0.096  # speech that opens a turn while the bot is silent
-    barge_in_s: float = 0.25  # speech that interrupts the bot
+    barge_in_s: float = 0.6  # speech that interrupts the bot: longer than nearly all "mm-hm"
     gap_s: float = 0.064  # a dip this short does not break a run of speech
+    barge_in_gap_s: float = 0.8  # the same while the bot speaks: "stop ... stop!", and dents of the echo canceller
     min_speech_s: float = 0.16  # a turn with less speech was a click
+    pause_s: float = 0.128  # silence after which the turn may be over: the answer is begun; 0: never before it is over
     ask_s: float = 0.2  # silence after which the end-of-turn model is asked
     ask_again_s: float = 0.4  # and asked again in the same pause
     max_silence_s: float = 1.4  # silence that ends a turn whatever the model says
@@ -29,6 +31,17 @@ class TurnSettings:
             raise ValueError("0 < hold_confidence <= speech_confidence <= 1 must hold")
         if not 0 < self.ask_s < self.max_silence_s < self.max_turn_s:
             raise ValueError("0 < ask_s < max_silence_s < max_turn_s must hold")
+        if not 0 <= self.pause_s < self.max_silence_s:
+            raise ValueError("0 <= pause_s < max_silence_s must hold")
+        if self.barge_in_s < self.open_s:
+            raise ValueError("open_s <= barge_in_s must hold")
+
+
+def for_persona(settings: TurnSettings, barge_in: bool | int) -> tuple[TurnSettings, bool]:
+    """Settings and whether the caller may interrupt, for a persona's `barge_in`: yes, no, or milliseconds of speech."""
+    if isinstance(barge_in, bool):
+        return settings, barge_in
+    return replace(settings, barge_in_s=barge_in / 1000), True
 
 
 class EventKind(Enum):
@@ -36,6 +49,9 @@ class EventKind(Enum):
 
     OPENED = auto()  # the caller has the floor
     BARGED_IN = auto()  # the caller has the floor, taken from the bot
+    BACK_CHANNEL = auto()  # the caller made a short sound while the bot spoke ("mm-hm", a laugh); the bot goes on
+    PAUSED = auto()  # the turn may be over: an answer can be begun, and must not be heard
+    RESUMED = auto()  # after PAUSED: it was not over, forget that answer
     ASK = auto()  # ask the end-of-turn model; answer with `verdict(event.ask_id, ...)`
     ENDED = auto()  # the turn is complete
     DROPPED = auto()  # it was no speech after all: forget the turn
@@ -60,7 +76,10 @@ class TurnEvent:
 
 
 class TurnMachine:
-    """Follows one caller. Feed it every window of the caller's audio, in order."""
+    """Follows one caller. Feed it every window of the caller's audio, in order.
+
+    Between PAUSED and the turn's end (ENDED, DROPPED) there is either a RESUMED or nothing.
+    """
 
     def __init__(self, settings: TurnSettings, may_barge_in: bool = True) -> None:
         self._settings = settings
@@ -75,6 +94,7 @@ class TurnMachine:
         self._last_window = 0.0
         self._next_ask_s = settings.ask_s
         self._ask_id = 0
+        self._paused = False
 
     @property
     def is_open(self) -> bool:
@@ -111,18 +131,12 @@ class TurnMachine:
 
     def _outside(self, now: float, speech: bool) -> list[TurnEvent]:
         settings = self._settings
-        if speech:
-            self._run_s += self._silence_s + settings.window_s
-            self._speech_s += settings.window_s
-            self._silence_s = 0.0
-            self._speech_end = now
-        elif self._run_s:
-            self._silence_s += settings.window_s
-            if self._silence_s > settings.gap_s:
-                self._forget_run()
-            return []
-        else:
-            return []
+        if not speech:
+            return self._outside_silence(now)
+        self._run_s += self._silence_s + settings.window_s
+        self._speech_s += settings.window_s
+        self._silence_s = 0.0
+        self._speech_end = now
         needed = settings.barge_in_s if self._bot_speaks else settings.open_s
         if self._speech_s < needed - 1e-9 or (self._bot_speaks and not self._may_barge_in):
             return []
@@ -133,10 +147,23 @@ class TurnMachine:
         kind = EventKind.BARGED_IN if self._bot_speaks else EventKind.OPENED
         return [TurnEvent(kind, now, run_s=run_s)]
 
+    def _outside_silence(self, now: float) -> list[TurnEvent]:
+        if not self._run_s:
+            return []
+        settings = self._settings
+        self._silence_s += settings.window_s
+        if self._silence_s <= (settings.barge_in_gap_s if self._bot_speaks else settings.gap_s) + 1e-9:
+            return []
+        was_speech = self._speech_s >= settings.open_s - 1e-9
+        self._forget_run()
+        return [TurnEvent(EventKind.BACK_CHANNEL, now)] if was_speech and self._bot_speaks else []
+
     def _inside(self, now: float, speech: bool) -> list[TurnEvent]:
         settings = self._settings
         self._turn_s += settings.window_s
         if speech:
+            resumed = [TurnEvent(EventKind.RESUMED, now)] if self._paused else []
+            self._paused = False
             if self._silence_s:
                 self._ask_id += 1  # an answer to a question about the pause before is stale now
                 self._next_ask_s = settings.ask_s
@@ -144,21 +171,31 @@ class TurnMachine:
             self._silence_s = 0.0
             self._speech_end = now
             if self._turn_s >= settings.max_turn_s:
-                return [self._close(now)]
-            return []
+                return [*resumed, self._close(now)]
+            return resumed
         self._silence_s += settings.window_s
         if self._silence_s >= settings.max_silence_s or self._turn_s >= settings.max_turn_s:
             return [self._close(now)]
+        events = []
+        if self._may_pause():
+            self._paused = True
+            events.append(TurnEvent(EventKind.PAUSED, now))
         if self._silence_s >= self._next_ask_s - 1e-9:
             self._next_ask_s = self._silence_s + settings.ask_again_s
             self._ask_id += 1
-            return [TurnEvent(EventKind.ASK, now, ask_id=self._ask_id)]
-        return []
+            events.append(TurnEvent(EventKind.ASK, now, ask_id=self._ask_id))
+        return events
+
+    def _may_pause(self) -> bool:
+        settings = self._settings
+        if self._paused or not settings.pause_s or self._speech_s < settings.min_speech_s - 1e-9:
+            return False
+        return self._silence_s >= settings.pause_s - 1e-9
 
     def _close(self, now: float) -> TurnEvent:
         enough = self._speech_s >= self._settings.min_speech_s - 1e-9
         event = TurnEvent(EventKind.ENDED if enough else EventKind.DROPPED, now, speech_end=self._speech_end)
-        self._open = False
+        self._open = self._paused = False
         self._ask_id += 1
         self._forget_run()
         return event

@@ -1,4 +1,8 @@
-"""Where the time of one turn went: milliseconds from the caller's end of speech to each stage."""
+"""Where the time of one turn went: milliseconds from the caller's end of speech to each stage.
+
+An answer begun in a pause that turns out to be the turn's end has stages before `turn_decided`; the first packet never
+is.
+"""
 
 STAGES = ("turn_decided", "last_tokens", "first_lm_token", "first_speech_token", "first_pcm", "first_packet")
 
@@ -8,13 +12,17 @@ class Waterfall:
 
     Args:
         turn: number of the turn in its call.
-        speech_end: wall clock of the caller's end of speech, seconds.
+        speech_end: wall clock of the caller's end of speech, seconds; `begin` where it is known later only.
     """
 
-    def __init__(self, turn: int, speech_end: float) -> None:
+    def __init__(self, turn: int, speech_end: float = 0.0) -> None:
         self.turn = turn
         self._speech_end = speech_end
         self._marks: dict[str, float] = {}
+
+    def begin(self, speech_end: float) -> None:
+        """The caller's end of speech is known now; stages may have been reached before."""
+        self._speech_end = speech_end
 
     def mark(self, stage: str, now: float) -> None:
         """A stage of `STAGES` was reached at wall clock `now`."""

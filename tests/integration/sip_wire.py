@@ -79,6 +79,12 @@ class Caller:
         self.more_sdp = ""  # further media lines of our offers
         self.more_headers: tuple[str, ...] = ()  # of our requests
 
+    @property
+    def rtp(self) -> tuple[socket.socket, tuple[str, int]]:
+        """The socket for RTP, and where the far end wants it; once answered."""
+        assert self._remote_rtp is not None
+        return self._rtp, self._remote_rtp
+
     def send_raw(self, data: bytes) -> None:
         self._transport.sendto(data, self._target)
 

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import grpc
@@ -20,7 +21,7 @@ from services.agent.speech import Speech
 from services.agent.waterfall import STAGES
 from tests.integration.stack import Stack, running
 from tests.unit.lm.checkpoint import CODEBOOK
-from trunkline.v1 import lm_pb2
+from trunkline.v1 import decoder_pb2, lm_pb2
 
 RATE = 16_000
 PACKET_BYTES = RATE // 50 * 2
@@ -51,10 +52,17 @@ class Line:
 
     def says(self, audio: bytes) -> None:
         """A whole turn, at once."""
-        self.speech.caller_started(audio[:PACKET_BYTES])
-        for start in range(PACKET_BYTES, len(audio), PACKET_BYTES):
-            self.speech.caller_audio(audio[start : start + PACKET_BYTES])
+        self.begins(audio)
         self.speech.caller_ended(time.monotonic() - 0.2, time.monotonic())
+
+    def begins(self, audio: bytes) -> None:
+        """A turn that is not over."""
+        self.speech.caller_started(audio[:PACKET_BYTES])
+        self.goes_on(audio[PACKET_BYTES:])
+
+    def goes_on(self, audio: bytes) -> None:
+        for start in range(0, len(audio), PACKET_BYTES):
+            self.speech.caller_audio(audio[start : start + PACKET_BYTES])
 
     def answers(self) -> int:
         return self.roles().count(Role.ASSISTANT)
@@ -178,6 +186,41 @@ async def test_barge_in_stops_playback_and_keeps_what_was_heard(models: ModelSer
     await line.speech.close()
 
 
+async def test_ten_barge_ins_at_random_moments_leave_no_sound_and_no_work(
+    models: ModelServices, question: bytes
+) -> None:
+    random = Random(7)
+    line = Line(models, LONG.model_copy(update={"greeting": ""}))
+    await line.speech.prepare()
+    line.answer()
+    for number in range(1, 11):
+        before = len(line.packets)
+        line.says(question[: random.randrange(len(question) // 4, len(question) // 2) // 2 * 2])
+        enough = before + random.randrange(12, 50)
+        await until(lambda enough=enough: len(line.packets) >= enough, "the answer is heard")  # type: ignore[misc]
+        assert line.speech.interrupt()
+        sent = len(line.packets)
+        barge_in = line.of(BargeIn)[-1]
+        assert len(line.of(BargeIn)) == number
+        assert barge_in.tokens_heard * 0.08 <= (sent - before) * 0.02, "no more was heard than was sent"
+        line.speech.caller_started(bytes(PACKET_BYTES))
+        line.speech.caller_dropped()
+        async with asyncio.timeout(60):
+            while (await models.decoder.Info(decoder_pb2.SpeechDecoderInfoRequest())).active:
+                await asyncio.sleep(0.01)
+        await until(lambda: line.speech.floor_is_free, "all that worked for the answer has ended")
+        assert len(line.packets) <= sent + 1, "nothing of the interrupted answer follows"
+    heard = [entry for entry in line.entries if entry.interrupted]
+    answers = sum(1 for entry in line.entries if entry.role is Role.ASSISTANT)
+    assert answers == len(heard), "no answer was recorded as heard to its end"
+    assert line.speech.conversation.ids == replay(line.entries)
+    last = heard[-1]
+    rest = line.entries[: line.entries.index(last)]
+    continuation = await greedy(models, replay(rest), len(last.ids))
+    assert continuation[: len(last.ids)] == list(last.ids)
+    await line.speech.close()
+
+
 async def test_who_goes_on_before_the_answer_is_heard_has_one_turn(
     line: Line, models: ModelServices, question: bytes
 ) -> None:
@@ -206,6 +249,78 @@ async def test_a_dropped_turn_leaves_no_trace(line: Line, models: ModelServices,
     assert line.roles() == [Role.SYSTEM, Role.ASSISTANT, Role.USER, Role.ASSISTANT]
     answer = line.entries[-1]
     assert await greedy(models, replay(line.entries[:-1]), SHORT.max_new_tokens) == list(answer.ids)
+
+
+async def test_an_answer_begun_in_a_pause_is_told_to_nobody_before_the_turn_is_over(
+    models: ModelServices, question: bytes
+) -> None:
+    line = Line(models, SHORT.model_copy(update={"greeting": ""}))
+    await line.speech.prepare()
+    line.answer()
+    line.begins(question)
+    line.speech.caller_paused()
+    await asyncio.wait_for(line.speech.first_pcm.wait(), 60)
+    await asyncio.sleep(0.1)
+    assert line.roles() == [Role.SYSTEM]
+    assert line.packets == []
+    assert not line.of(Caption)
+    line.speech.caller_ended(time.monotonic() - 0.3, time.monotonic())
+    assert line.roles() == [Role.SYSTEM, Role.USER], "the turn is known at once"
+    await until(lambda: line.answers() == 1, "the turn was answered")
+    (times,) = line.of(TurnTimes)
+    assert times.stages["first_pcm"] < times.stages["turn_decided"] <= times.stages["first_packet"]
+    answer = line.entries[-1]
+    assert "".join(caption.text for caption in line.of(Caption)) == answer.text
+    assert await greedy(models, replay(line.entries[:-1]), SHORT.max_new_tokens) == list(answer.ids)
+    await line.speech.close()
+
+
+async def test_an_answer_begun_in_a_pause_is_forgotten_when_the_caller_goes_on(
+    models: ModelServices, question: bytes
+) -> None:
+    """Pauses at several places, some just begun and some with an answer made: the turn is that without any pause."""
+    persona = SHORT.model_copy(update={"greeting": ""})
+    told: list[list[Entry]] = []
+    for pauses in ((), (0.2, 0.35, 0.5, 0.8)):
+        line = Line(models, persona)
+        await line.speech.prepare()
+        line.answer()
+        line.begins(question[:PACKET_BYTES])
+        said = PACKET_BYTES
+        for number, share in enumerate(pauses):
+            until_here = int(len(question) * share) // PACKET_BYTES * PACKET_BYTES
+            line.goes_on(question[said:until_here])
+            said = until_here
+            line.speech.first_pcm.clear()
+            line.speech.caller_paused()
+            if number % 2:
+                await asyncio.wait_for(line.speech.first_pcm.wait(), 60)
+            line.speech.caller_resumed()
+        line.goes_on(question[said:])
+        line.speech.caller_ended(time.monotonic(), time.monotonic())
+        await until(lambda line=line: line.answers() == 1, "the turn was answered")  # type: ignore[misc]
+        told.append(line.entries)
+        assert "".join(caption.text for caption in line.of(Caption)) == line.entries[-1].text
+        assert not line.of(BargeIn)
+        assert len(line.of(TurnTimes)) == 1
+        await line.speech.close()
+    without, with_pauses = told
+    assert [(entry.role, entry.ids) for entry in with_pauses] == [(entry.role, entry.ids) for entry in without]
+    async with asyncio.timeout(5):
+        while (await models.decoder.Info(decoder_pb2.SpeechDecoderInfoRequest())).active:
+            await asyncio.sleep(0.02)
+
+
+async def test_a_turn_dropped_in_a_pause_leaves_no_trace(line: Line, question: bytes) -> None:
+    await line.speech.prepare()
+    line.answer()
+    await until(lambda: line.answers() == 1, "the greeting was played")
+    line.begins(question)
+    line.speech.caller_paused()
+    line.speech.caller_dropped()
+    line.says(question)
+    await until(lambda: line.answers() == 2, "the real turn was answered")
+    assert line.roles() == [Role.SYSTEM, Role.ASSISTANT, Role.USER, Role.ASSISTANT]
 
 
 async def test_announcements_wait_for_the_bot_to_finish(line: Line, question: bytes) -> None:

@@ -132,6 +132,20 @@ class ReturningLeg(Protocol):
         """Has `callback` called each time it is back."""
 
 
+@runtime_checkable
+class OwnQueue(Protocol):
+    """What a leg may have besides: a queue of what it was given to play and has not put on the wire yet.
+
+    Where it tells how much that is, what the caller heard goes by the wire's clock; elsewhere by ours.
+    """
+
+    def unsent_s(self) -> float:
+        """Seconds of audio that wait; 0 where it cannot tell."""
+
+    def drop_unsent(self) -> None:
+        """Drops them at once; the packet that is on its way still goes out."""
+
+
 class CallAcceptor(Protocol):
     """Takes new incoming legs."""
 

@@ -66,6 +66,14 @@ class SipLeg:
         """The codec's rate, hertz; 0 before the answer."""
         return self.media.output_rate
 
+    def unsent_s(self) -> float:
+        """See `OwnQueue`."""
+        return self.media.unsent_s()
+
+    def drop_unsent(self) -> None:
+        """See `OwnQueue`."""
+        self.media.flush()
+
     @property
     def held(self) -> bool:
         """One side holds the call: nothing is heard or said until it is resumed."""

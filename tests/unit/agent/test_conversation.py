@@ -37,6 +37,41 @@ def test_a_cut_answer_can_be_cut_again() -> None:
     assert answer_at(0).cut(4).cut(2).ids == answer_at(0).cut(2).ids
 
 
+@pytest.mark.parametrize(
+    ("heard", "text"),
+    [
+        (0, ""),
+        (5, "We are"),
+        (10, "We are open"),
+        (25, "We are open Monday to Friday"),
+        (40, "We are open Monday to Friday from nine to six."),
+    ],
+)
+def test_the_text_heard_follows_the_speech_and_not_the_text_generated(heard: int, text: str) -> None:
+    answer = Answer(0)
+    answer.add([1, 2, 3], is_speech=False, text="We are open Monday to Friday")
+    answer.add(range(500, 520), is_speech=True)
+    answer.add([4, 5], is_speech=False, text=" from nine to six.")
+    answer.add(range(520, 540), is_speech=True)
+    answer.complete = True
+    assert answer.text_heard(heard) == text
+
+
+def test_the_text_heard_of_an_answer_under_way_goes_by_a_usual_pace() -> None:
+    answer = Answer(0)
+    answer.add([1, 2, 3], is_speech=False, text="We are open Monday to Friday from nine to six, Saturday from ten")
+    answer.add(range(500, 526), is_speech=True)
+    assert answer.text_heard(13) == "We are open Monday"
+
+
+def test_of_a_text_without_spaces_characters_are_heard() -> None:
+    answer = Answer(0)
+    answer.add([1, 2, 3], is_speech=False, text="我们九点开门。")
+    answer.add(range(500, 528), is_speech=True)
+    answer.complete = True
+    assert answer.text_heard(14) == "我们九"
+
+
 def conversation_with(turns: int) -> tuple[Conversation, list[Entry]]:
     conversation = Conversation()
     entries = [conversation.system(range(10))]

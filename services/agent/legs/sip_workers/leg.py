@@ -114,6 +114,14 @@ class RemoteSipLeg:
         """The codec's rate, hertz; 0 before the answer."""
         return self.media.output_rate
 
+    def unsent_s(self) -> float:
+        """See `OwnQueue`. The worker has the queue, and does not tell: none."""
+        return 0.0
+
+    def drop_unsent(self) -> None:
+        """See `OwnQueue`."""
+        self.media.flush()
+
     async def answer(self) -> None:
         """Takes an incoming call, or waits until a placed one is taken; returns when media flows.
 
