@@ -97,7 +97,7 @@ class Answer:
         heard = tokens_heard * (length / speech if self.complete and speech else _LENGTHS_A_TOKEN)
         end = 0
         for word in _WORD.finditer(text):
-            if (_length(text[: word.start()]) + _length(text[: word.end()])) / 2 > heard:
+            if _length(text[: word.start()]) >= heard:
                 break
             end = word.end()
         return text[:end]

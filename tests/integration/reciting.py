@@ -109,6 +109,7 @@ class RecitingBot:
             self.reciter,  # type: ignore[arg-type]  # in its place
             leg.output_rate,
             lambda _: None,
+            self.reciter.connect,
             SilenceWatch(None),
             lambda: None,
             played,

@@ -37,7 +37,7 @@ class Voice(Protocol):
     def say(self, text: str) -> None:
         """Has the bot say a text after what it is saying now."""
 
-    def interrupt(self) -> None:
+    def interrupt(self) -> object:
         """Stops what the bot says."""
 
 

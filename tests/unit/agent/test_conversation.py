@@ -69,7 +69,7 @@ def test_of_a_text_without_spaces_characters_are_heard() -> None:
     answer.add([1, 2, 3], is_speech=False, text="我们九点开门。")
     answer.add(range(500, 528), is_speech=True)
     answer.complete = True
-    assert answer.text_heard(14) == "我们九"
+    assert answer.text_heard(13) == "我们九"
 
 
 def conversation_with(turns: int) -> tuple[Conversation, list[Entry]]:
