@@ -193,11 +193,13 @@ async def test_ten_barge_ins_at_random_moments_leave_no_sound_and_no_work(
     line = Line(models, LONG.model_copy(update={"greeting": ""}))
     await line.speech.prepare()
     line.answer()
-    for number in range(1, 11):
+    while (number := len(line.of(BargeIn)) + 1) <= 10:
         before = len(line.packets)
         line.says(question[: random.randrange(len(question) // 4, len(question) // 2) // 2 * 2])
         enough = before + random.randrange(12, 50)
-        await until(lambda enough=enough: len(line.packets) >= enough, "the answer is heard")  # type: ignore[misc]
+        await until(lambda e=enough: len(line.packets) >= e or line.speech.floor_is_free, "it is heard")  # type: ignore[misc]
+        if len(line.packets) < enough:
+            continue  # random weights may have little or nothing to say
         assert line.speech.interrupt()
         sent = len(line.packets)
         barge_in = line.of(BargeIn)[-1]
@@ -211,8 +213,7 @@ async def test_ten_barge_ins_at_random_moments_leave_no_sound_and_no_work(
         await until(lambda: line.speech.floor_is_free, "all that worked for the answer has ended")
         assert len(line.packets) <= sent + 1, "nothing of the interrupted answer follows"
     heard = [entry for entry in line.entries if entry.interrupted]
-    answers = sum(1 for entry in line.entries if entry.role is Role.ASSISTANT)
-    assert answers == len(heard), "no answer was recorded as heard to its end"
+    assert len(heard) == 10
     assert line.speech.conversation.ids == replay(line.entries)
     last = heard[-1]
     rest = line.entries[: line.entries.index(last)]
