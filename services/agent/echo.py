@@ -21,6 +21,8 @@ DELAY = 128  # samples by which its output is late
 HINT_DELAY = INPUT_RATE * 350 // 1000  # samples: later than most echoes, which are found first
 HINT_SHIFT = 7  # 42 dB below what is played
 NO_ECHO = 10**2.4  # times weaker is what is heard than what is played, where there is no echo
+CLEAN = INPUT_RATE  # samples: a line without echo for so long is left as it is, for what the canceller takes of a voice
+AUDIBLE = 100.0**2  # power of what is played, of 32768 squared
 POWER_SHARE = 0.1  # of a frame in the averages, which so reach back some 0.2 s
 TAIL = INPUT_RATE // 2  # samples for which an echo may follow what was played
 KEPT = 2 * INPUT_RATE  # samples of what was played that are kept while nothing is heard, as on hold
@@ -130,6 +132,7 @@ class EchoRemover:
         self._latest = np.zeros(DELAY, np.int16)
         self._hint = np.zeros(HINT_DELAY, np.int16)
         self._near_power = self._far_power = 0.0
+        self._clean = 0  # samples for which the bot was heard to leave no echo, less those for which it may have
 
     def remove(self, now: float, pcm: bytes) -> bytes:
         """Takes 16-bit mono PCM at `INPUT_RATE` that arrives now; gives whole frames of 10 ms.
@@ -146,7 +149,7 @@ class EchoRemover:
         self._latest = delayed[count:]
         far = self._played.take(begin, count)
         hint = self._faint_echo(near, far)
-        if begin > self._played.end + TAIL:
+        if begin > self._played.end + TAIL or self._clean >= CLEAN:
             return delayed[:count].tobytes()
         return np.asarray(self._canceller.process(_sum(near, hint), far), dtype=np.int16).tobytes()
 
@@ -160,7 +163,13 @@ class EchoRemover:
         hint, self._hint = self._hint[: len(far)], self._hint[len(far) :]
         self._near_power += (_power(near) - self._near_power) * POWER_SHARE
         self._far_power += (_power(far) - self._far_power) * POWER_SHARE
-        return hint if self._near_power * NO_ECHO < self._far_power else np.zeros_like(hint)
+        if self._far_power < AUDIBLE:
+            return np.zeros_like(hint)
+        if self._near_power * NO_ECHO < self._far_power:
+            self._clean = min(2 * CLEAN, self._clean + len(far))
+            return hint
+        self._clean = max(0, self._clean - len(far))
+        return np.zeros_like(hint)
 
 
 def _power(samples: Pcm) -> float:
