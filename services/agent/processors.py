@@ -21,7 +21,8 @@ from pipecat.frames.frames import (
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 
 from services.agent.echo import EchoRemover, PlayedLine
-from services.agent.legs.base import INPUT_RATE, HoldFrame, OwnQueue
+from services.agent.legs.base import INPUT_RATE, OwnQueue
+from services.agent.legs.hold import HoldFrame
 from services.agent.player import Media
 from services.agent.silence import SilenceAction, SilenceWatch
 from services.agent.speech import Speech

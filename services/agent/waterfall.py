@@ -31,7 +31,6 @@ class Waterfall:
         self._marks.setdefault(stage, now)
 
     def milliseconds(self) -> dict[str, float]:
-        """Stages reached so far, in order, with milliseconds from the end of speech."""
-        return {
-            stage: round((self._marks[stage] - self._speech_end) * 1000, 1) for stage in STAGES if stage in self._marks
-        }
+        """Stages reached so far, as they came, with milliseconds from the end of speech."""
+        reached = sorted((stage for stage in STAGES if stage in self._marks), key=lambda stage: self._marks[stage])
+        return {stage: round((self._marks[stage] - self._speech_end) * 1000, 1) for stage in reached}

@@ -7,25 +7,14 @@ pipeline `transport.input() -> ... -> transport.output()`, and hangs it up.
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from pipecat.frames.frames import SystemFrame
-from pipecat.transports.base_transport import BaseTransport
+if TYPE_CHECKING:  # settings are read before pipecat is loaded, which takes long and greets
+    from pipecat.transports.base_transport import BaseTransport
 
 INPUT_RATE = 16_000  # hertz; what a leg delivers, whatever its codec
 PACKET_MS = 20  # duration of one outgoing packet
-
-
-@dataclass
-class HoldFrame(SystemFrame):  # type: ignore[misc]  # pipecat is not followed by mypy
-    """Pushed by a leg's input when one side holds the call, and when it is resumed.
-
-    In between no audio comes in, and what is handed to the output is lost: speech has to wait.
-    """
-
-    held: bool = False
 
 
 class LegKind(Enum):
@@ -83,7 +72,7 @@ class Leg(Protocol):
         """Whom they called."""
 
     @property
-    def transport(self) -> BaseTransport:
+    def transport(self) -> "BaseTransport":
         """The media, there once `answer` has returned; frames flow while its pipeline runs."""
 
     @property

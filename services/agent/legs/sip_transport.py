@@ -21,7 +21,8 @@ from pipecat.transports.base_input import BaseInputTransport
 from pipecat.transports.base_output import BaseOutputTransport
 from pipecat.transports.base_transport import BaseTransport, TransportParams
 
-from services.agent.legs.base import INPUT_RATE, PACKET_MS, HoldFrame
+from services.agent.legs.base import INPUT_RATE, PACKET_MS
+from services.agent.legs.hold import HoldFrame
 
 log = logging.getLogger(__name__)
 
