@@ -21,7 +21,10 @@ DELAY = 128  # samples by which its output is late
 HINT_DELAY = INPUT_RATE * 350 // 1000  # samples: later than most echoes, which are found first
 HINT_SHIFT = 7  # 42 dB below what is played
 NO_ECHO = 10**2.4  # times weaker is what is heard than what is played, where there is no echo
-CLEAN = INPUT_RATE  # samples: a line without echo for so long is left as it is, for what the canceller takes of a voice
+# Samples: a line without echo for so long is left as it is, for what the canceller takes of a voice. Longer than the
+# latest echo that it could find, and short enough for a caller who interrupts the first sentence.
+CLEAN = INPUT_RATE * 400 // 1000
+CLEAN_KEPT = 2 * INPUT_RATE  # samples for which a caller may speak over the bot before that counts as echo
 AUDIBLE = 100.0**2  # power of what is played, of 32768 squared
 POWER_SHARE = 0.1  # of a frame in the averages, which so reach back some 0.2 s
 TAIL = INPUT_RATE // 2  # samples for which an echo may follow what was played
@@ -166,7 +169,7 @@ class EchoRemover:
         if self._far_power < AUDIBLE:
             return np.zeros_like(hint)
         if self._near_power * NO_ECHO < self._far_power:
-            self._clean = min(2 * CLEAN, self._clean + len(far))
+            self._clean = min(CLEAN_KEPT, self._clean + len(far))
             return hint
         self._clean = max(0, self._clean - len(far))
         return np.zeros_like(hint)
