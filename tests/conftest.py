@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,12 @@ COMMANDS = {
     "sip-tester": "sipp",
     "sipsak": "sipsak",
 }
+
+
+def pytest_configure() -> None:
+    """A shell starts what runs in its background with SIGINT ignored, and processes begun here would inherit that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
