@@ -103,7 +103,7 @@ class Line:
         open_ = [_descriptors(pid) for pid in pids]
         pooled = len(await self.store.client_list())
         of_pool = (pooled, *(0 for _ in self.links))
-        objects = sum(isinstance(thing, Call | Speech | RemoteSipLeg) for thing in gc.get_objects())
+        objects = sum(issubclass(type(thing), Call | Speech | RemoteSipLeg) for thing in gc.get_objects())
         return Residue(
             tuple(tasks),
             tuple(len(names) - kept for names, kept in zip(open_, of_pool, strict=True)),
@@ -140,7 +140,7 @@ async def line(tiny_stack: Stack, personas: Path, workers: int = 2) -> AsyncIter
     )
     async with AsyncExitStack() as stack:
         await start(settings, stack)
-        [lines] = [thing for thing in gc.get_objects() if isinstance(thing, SipWorkers) and thing.workers]
+        [lines] = [thing for thing in gc.get_objects() if type(thing) is SipWorkers and thing.workers]
         calls = await stack.enter_async_context(grpc.aio.insecure_channel(f"{HOST}:{calls_port}"))
         lm = await stack.enter_async_context(grpc.aio.insecure_channel(tiny_stack.lm))
         store: redis.Redis = redis.Redis.from_url(tiny_stack.redis_url)

@@ -79,7 +79,7 @@ async def interrupting(agent: Agent, stack: Stack, carrier: str) -> Pcm:
         call = next(call for call in calls if call.persona == carrier)
         assert (call.leg, getattr(call, "from"), call.to) == (calls_pb2.LEG_CARRIER, *numbers)
         assert await client.hget(f"call:{call.call_id}", "leg") == "carrier"
-        await line.hears(0.6)
+        await line.hears(1.2)  # by then it is known that this line has no echo
         line.play(spoken(HOURS))
         async with asyncio.timeout(120):
             while not answered(await store.conversation(call.call_id)):
