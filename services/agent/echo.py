@@ -20,11 +20,13 @@ FRAME = INPUT_RATE // 100  # the canceller's own
 DELAY = 128  # samples by which its output is late
 HINT_DELAY = INPUT_RATE * 350 // 1000  # samples: later than most echoes, which are found first
 HINT_SHIFT = 7  # 42 dB below what is played
-NO_ECHO = 10**2.4  # times weaker is what is heard than what is played, where there is no echo
+NO_ECHO = 10**4.0  # times weaker is what is heard than what is played, where there is no echo that the VAD would hear
 # Samples: a line without echo for so long is left as it is, for what the canceller takes of a voice. Longer than the
 # latest echo that it could find, and short enough for a caller who interrupts the first sentence.
 CLEAN = INPUT_RATE * 400 // 1000
 CLEAN_KEPT = 2 * INPUT_RATE  # samples for which a caller may speak over the bot before that counts as echo
+NOISE = 2.0  # times the line's own noise is noise still
+NOISE_RISE = 1.004  # of the least power heard lately, from one piece of audio to the next: twice in 3.5 s
 AUDIBLE = 100.0**2  # power of what is played, of 32768 squared
 POWER_SHARE = 0.1  # of a frame in the averages, which so reach back some 0.2 s
 TAIL = INPUT_RATE // 2  # samples for which an echo may follow what was played
@@ -135,6 +137,7 @@ class EchoRemover:
         self._latest = np.zeros(DELAY, np.int16)
         self._hint = np.zeros(HINT_DELAY, np.int16)
         self._near_power = self._far_power = 0.0
+        self._noise = np.inf  # the least power heard lately: a noisy line has no echo for that
         self._clean = 0  # samples for which the bot was heard to leave no echo, less those for which it may have
 
     def remove(self, now: float, pcm: bytes) -> bytes:
@@ -164,11 +167,13 @@ class EchoRemover:
         """
         self._hint = np.concatenate([self._hint, far >> HINT_SHIFT])
         hint, self._hint = self._hint[: len(far)], self._hint[len(far) :]
-        self._near_power += (_power(near) - self._near_power) * POWER_SHARE
+        power = _power(near)
+        self._noise = min(max(1.0, self._noise) * NOISE_RISE, power)
+        self._near_power += (power - self._near_power) * POWER_SHARE
         self._far_power += (_power(far) - self._far_power) * POWER_SHARE
         if self._far_power < AUDIBLE:
             return np.zeros_like(hint)
-        if self._near_power * NO_ECHO < self._far_power:
+        if self._near_power < self._far_power / NO_ECHO + NOISE * self._noise:
             self._clean = min(CLEAN_KEPT, self._clean + len(far))
             return hint
         self._clean = max(0, self._clean - len(far))

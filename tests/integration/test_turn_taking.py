@@ -215,6 +215,20 @@ def test_a_caller_is_heard_over_the_bot(gain: float, at_s: float, level: float) 
     assert leg.of(EventKind.BARGED_IN)[0] - at_s < len(words) / INPUT_RATE + 0.1
 
 
+@pytest.mark.parametrize(("gain", "delay_s"), [(0.7, 0.08), (GAIN, 0.02), (GAIN, 0.3), (0.03, 0.08), (0.012, 0.08)])
+def test_an_echo_of_any_strength_or_delay_does_not_interrupt(gain: float, delay_s: float) -> None:
+    bot = a_minute_of_the_bot()[: 30 * INPUT_RATE]
+    leg = Leg(gain, delay_s)
+    leg.run(bot, np.zeros(len(bot), np.float32), np.random.default_rng(1))
+    assert not leg.of(EventKind.BARGED_IN)
+
+
+@pytest.mark.parametrize("noise", [30, 100])
+def test_a_noisy_line_is_not_taken_for_one_with_echo(noise: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.integration.test_turn_taking.NOISE", noise)
+    test_a_caller_is_heard_over_the_bot(0.0, 2.0, 1.0)
+
+
 def test_without_the_canceller_the_echo_would_interrupt() -> None:
     """That the test above can fail."""
     bot = a_minute_of_the_bot()[: 10 * INPUT_RATE]
