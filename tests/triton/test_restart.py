@@ -74,9 +74,11 @@ async def infos(services: tuple[Running, Running, Running]) -> list[Any]:
 async def until_all_answer(services: tuple[Running, Running, Running]) -> list[Any]:
     """Each service has a connection of its own to Triton, and finds it again when its own back-off says so."""
     async with asyncio.timeout(60):
-        while any(isinstance(info, Exception) for info in (found := await infos(services))):
+        while True:
+            found = await infos(services)
+            if not any(isinstance(info, Exception) for info in found):
+                return found
             await asyncio.sleep(0.05)
-    return found
 
 
 @pytest.mark.usefixtures("brought_back")
