@@ -1,35 +1,51 @@
 """What every training shares: a time budget that survives interruption, the losses' history and their plot."""
 
+import contextlib
 import json
 import math
 import os
 import time
 from collections import defaultdict
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
 
-class Budget:
-    """A training's clock: seconds of training done in all runs together, against a limit."""
+def _cpu_seconds() -> float:
+    """Of this process, per torch thread: a machine that is busy with other things takes nothing from a training."""
+    return time.process_time() / torch.get_num_threads()
 
-    def __init__(self, minutes: float, done: float = 0.0) -> None:
+
+class Budget:
+    """A training's clock: seconds of training done in all runs together, against a limit.
+
+    Args:
+        done: seconds done by earlier runs.
+        clock: seconds; by default of computing.
+    """
+
+    def __init__(self, minutes: float, done: float = 0.0, clock: Callable[[], float] = _cpu_seconds) -> None:
         self.limit = minutes * 60.0
         self._before = done
-        self._started = time.monotonic()
+        self._clock = clock
+        self._started = clock()
 
     @property
     def done(self) -> float:
-        return self._before + time.monotonic() - self._started
+        return self._before + self._clock() - self._started
 
     @property
     def fraction(self) -> float:
         return min(1.0, self.done / self.limit)
 
-    def pause(self, seconds: float) -> None:
-        """Takes `seconds` (an evaluation, say) out of the count."""
-        self._started += seconds
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """What is done within (an evaluation, say) does not count."""
+        before = self._clock()
+        yield
+        self._started += self._clock() - before
 
 
 def cosine(fraction: float, step: int, warm_up: int, floor: float = 0.04) -> float:

@@ -1,6 +1,5 @@
 """Training of the tokenizer: recognition through Whisper's frozen decoder, distillation, commitment to the codes."""
 
-import time
 from pathlib import Path
 
 import torch
@@ -155,21 +154,20 @@ def train(
             losses = " ".join(f"{name} {value:.3g}" for name, value in row.items() if name != "minute")
             bar.set_postfix_str(f"{losses}, {int((model.codes.count > 0.1).sum())} live codes")
         if budget.done - saved > _SAVE_EVERY:
-            started = time.monotonic()
             save()
-            for name in _TESTS:
-                test = data.Speech(list_shards(SPEECH, name))
-                if len(test) < _CLIPS_HEARD:
-                    continue
-                clips = range(0, len(test), len(test) // _CLIPS_HEARD)
-                heard = recognise(model, [test.wave(i) for i in clips], quantise)
-                rate = error_rate([test.texts[i] for i in clips], heard)
-                tqdm.write(f"{budget.done / 60:.1f} min: {name}, {len(clips)} clips: error rate {rate:.1%}")
+            with budget.paused():
+                for name in _TESTS:
+                    test = data.Speech(list_shards(SPEECH, name))
+                    if len(test) < _CLIPS_HEARD:
+                        continue
+                    clips = range(0, len(test), len(test) // _CLIPS_HEARD)
+                    heard = recognise(model, [test.wave(i) for i in clips], quantise)
+                    rate = error_rate([test.texts[i] for i in clips], heard)
+                    tqdm.write(f"{budget.done / 60:.1f} min: {name}, {len(clips)} clips: error rate {rate:.1%}")
             if len(more := _training_shards()) > len(shards):  # data may still be made while this trains
                 shards = more
                 batches = iter(data.Batches(data.Speech(shards), words, _SECONDS_A_BATCH, seed + step))
             saved = budget.done
-            budget.pause(time.monotonic() - started)
     save()
     bar.close()
     save_recogniser(model)
