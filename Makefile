@@ -3,6 +3,9 @@
 SHELL := bash
 PYTHON ?= python3.11
 VENV := .venv/bin
+# none of these waits for the clock, so they share the cores; all others run one by one
+FAST := tests/unit tests/contract
+SHARED := --numprocesses 2 --dist loadfile
 export PYTHON
 # one thread a process: the tests start many, and a small machine has few cores
 test unit integration acceptance hangups triton: export OMP_NUM_THREADS = 1
@@ -32,10 +35,11 @@ ask: setup ## call the running demo, ask FILE=question.wav, write reply.wav
 	@$(VENV)/python -m services.agent.ask "$(FILE)"
 
 test: setup-dev lint typecheck imports protos-check ## everything that must pass
-	$(VENV)/python -m pytest
+	$(VENV)/python -m pytest $(FAST) $(SHARED)
+	$(VENV)/python -m pytest $(addprefix --ignore=,$(FAST))
 
 unit: setup-dev ## fast tests only
-	$(VENV)/python -m pytest tests/unit tests/contract
+	$(VENV)/python -m pytest $(FAST) $(SHARED)
 
 integration: setup-dev ## tests against real peers only
 	$(VENV)/python -m pytest tests/integration tests/e2e
