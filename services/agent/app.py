@@ -35,6 +35,7 @@ from services.agent.switchboard import StoredPersona, Switchboard
 from services.agent.turns import TurnSettings
 from services.agent.voice_activity import EndOfTurn
 from services.agent.web_calls import LocalTokens, WebCalls
+from services.common.errors import SetupError
 from services.common.grpc_server import Server, Slots
 from trunkline.v1 import calls_pb2_grpc
 
@@ -59,7 +60,7 @@ async def run(settings: AgentSettings) -> str:
     async with AsyncExitStack() as stack:
         try:
             port, failed = await start(settings, stack)
-        except (StoreError, ModelError, PersonaError, PhoneLineError, OSError) as error:
+        except (StoreError, ModelError, PersonaError, PhoneLineError, SetupError, OSError) as error:
             raise StartError(" ".join(str(error).split())) from error
         print(f"agent: serving on port {port}", flush=True)
         stopped = asyncio.create_task(stop.wait())

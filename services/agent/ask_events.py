@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 import grpc
 
+from services.common.channels import channel
+from services.common.errors import SetupError
 from trunkline.v1 import calls_pb2, calls_pb2_grpc
 
 CONNECT_S = 5.0
@@ -76,7 +78,10 @@ class CallWatch:
         Raises:
             NoEventsError: nobody answers at the address.
         """
-        self._channel = grpc.aio.insecure_channel(self._address)
+        try:
+            self._channel = channel(self._address)
+        except SetupError as error:
+            raise NoEventsError(str(error)) from error
         stub: calls_pb2_grpc.CallsAsyncStub = calls_pb2_grpc.CallsStub(self._channel)
         try:
             # A watch is silent until something happens, whether the service is up or not: ask for something else.

@@ -12,6 +12,8 @@ import grpc
 import typer
 
 from services.agent.cli_text import Story, outcome, row
+from services.common.channels import channel
+from services.common.errors import SetupError
 from trunkline.v1 import calls_pb2, calls_pb2_grpc
 
 if TYPE_CHECKING:
@@ -196,6 +198,8 @@ def _run(context: typer.Context, work: Callable[["Stub"], Coroutine[Any, Any, An
         return asyncio.run(_with_stub(str(context.obj), work))
     except grpc.aio.AioRpcError as error:
         _fail(f"{error.details()} ({error.code().name})")
+    except SetupError as error:
+        _fail(str(error))
     except TimeoutError:
         _fail(f"the Calls service at {context.obj} does not answer")
     except KeyboardInterrupt:
@@ -203,8 +207,8 @@ def _run(context: typer.Context, work: Callable[["Stub"], Coroutine[Any, Any, An
 
 
 async def _with_stub(address: str, work: Callable[["Stub"], Coroutine[Any, Any, Any]]) -> Any:
-    async with grpc.aio.insecure_channel(address) as channel:
-        return await work(calls_pb2_grpc.CallsStub(channel))
+    async with channel(address) as connection:
+        return await work(calls_pb2_grpc.CallsStub(connection))
 
 
 def _demo() -> str:

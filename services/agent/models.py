@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import grpc
 
+from services.common.channels import channel
 from trunkline.v1 import decoder_pb2, decoder_pb2_grpc, lm_pb2, lm_pb2_grpc, tokenizer_pb2, tokenizer_pb2_grpc
 
 T = TypeVar("T")
@@ -66,10 +67,7 @@ class ModelServices:
     def __init__(self, tokenizer: str, lm: str, decoder: str, deadlines: Deadlines | None = None) -> None:
         self.deadlines = deadlines or Deadlines()
         self.addresses = {"tokenizer": tokenizer, "lm": lm, "decoder": decoder}
-        self._channels = {
-            stage: grpc.aio.insecure_channel(address, options=_CHANNEL_OPTIONS)
-            for stage, address in self.addresses.items()
-        }
+        self._channels = {stage: channel(address, _CHANNEL_OPTIONS) for stage, address in self.addresses.items()}
         self.tokenizer = tokenizer_pb2_grpc.SpeechTokenizerStub(self._channels["tokenizer"])
         self.lm = lm_pb2_grpc.VoiceLMStub(self._channels["lm"])
         self.decoder = decoder_pb2_grpc.SpeechDecoderStub(self._channels["decoder"])
@@ -120,8 +118,8 @@ class ModelServices:
 
     async def close(self) -> None:
         """Closes the channels."""
-        for channel in self._channels.values():
-            await channel.close()
+        for connection in self._channels.values():
+            await connection.close()
 
     async def _info(self, stage: str, until: float, ask: Callable[[float], Awaitable[T]]) -> T:
         try:

@@ -14,6 +14,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from services.common.errors import AtCapacityError, DrainingError, InvalidInputError, ServiceError
+from services.common.security import GrpcSecurity, TokenInterceptor
 
 log = logging.getLogger(__name__)
 
@@ -168,9 +169,25 @@ class Server:
         register: adds the servicer to the server.
         address: `host:port`; port 0 picks a free one, see `port` after `start`.
         slots: the service's slots; stopped from taking more when the server drains.
+        security: of the port; None: from the environment.
+
+    Raises:
+        SetupError: the port cannot be secured as told, or would be open to the network.
     """
 
-    def __init__(self, service: str, register: Callable[[grpc.aio.Server], None], address: str, slots: Slots) -> None:
+    def __init__(
+        self,
+        service: str,
+        register: Callable[[grpc.aio.Server], None],
+        address: str,
+        slots: Slots,
+        security: GrpcSecurity | None = None,
+    ) -> None:
+        security = security or GrpcSecurity.read()
+        security.check_exposure(address)
+        self._credentials = security.server_credentials()
+        tokens = security.tokens()
+        guards: list[grpc.aio.ServerInterceptor] = [] if tokens is None else [TokenInterceptor(tokens)]
         self._service = service
         self._address = address
         self._slots = slots
@@ -179,7 +196,7 @@ class Server:
             ("grpc.max_receive_message_length", _MAX_READ_BYTES),
             ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
         ]
-        self._server = grpc.aio.server(interceptors=[ErrorInterceptor()], options=options)
+        self._server = grpc.aio.server(interceptors=[*guards, ErrorInterceptor()], options=options)
         register(self._server)
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -193,7 +210,10 @@ class Server:
             OSError: the address cannot be listened on.
         """
         try:
-            self.port = self._server.add_insecure_port(self._address)
+            if self._credentials is None:
+                self.port = self._server.add_insecure_port(self._address)
+            else:
+                self.port = self._server.add_secure_port(self._address, self._credentials)
         except RuntimeError as error:
             raise OSError(f"cannot listen on {self._address}: is the port taken?") from error
         await self._server.start()

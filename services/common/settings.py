@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Literal, NoReturn, TypeVar
+from typing import Literal, NamedTuple, NoReturn, TypeVar
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
@@ -25,6 +25,14 @@ class ProcessSettings(BaseSettings):
         return value.upper()
 
 
+class TritonTls(NamedTuple):
+    """PEM files for the connection to Triton."""
+
+    ca: Path
+    certificate: Path | None
+    key: Path | None
+
+
 class ModelServiceSettings(ProcessSettings):
     """What the three model services share."""
 
@@ -35,6 +43,9 @@ class ModelServiceSettings(ProcessSettings):
         Path(), validate_default=True, description="checkpoint directory, released layout; for the local backend"
     )
     triton_url: str = Field("127.0.0.1:8001", description="host:port of Triton's gRPC endpoint")
+    triton_ca: Path | None = Field(None, description="PEM file: authorities of Triton's certificate; it is TLS then")
+    triton_certificate: Path | None = Field(None, description="PEM chain that is shown to a Triton that asks for one")
+    triton_key: Path | None = Field(None, validate_default=True, description="PEM private key of that certificate")
     wait_for_triton: float = Field(120.0, gt=0, le=3600, description="seconds that Triton may take to come up")
     listen: str = Field(description="host:port of the gRPC server; port 0 picks a free one")
     capacity: int = Field(8, ge=1, le=4096, description="streams served at once")
@@ -47,6 +58,21 @@ class ModelServiceSettings(ProcessSettings):
         if value == Path() and info.data.get("backend") == "local":
             raise PydanticCustomError("missing", "Field required")
         return value
+
+    @field_validator("triton_key")
+    @classmethod
+    def _with_its_certificate(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        certificate, ca = info.data.get("triton_certificate"), info.data.get("triton_ca")
+        if (value is None) != (certificate is None):
+            raise ValueError("triton_certificate and triton_key belong together")
+        if certificate is not None and ca is None:
+            raise ValueError("triton_certificate needs triton_ca: without it the connection is a plain one")
+        return value
+
+    @property
+    def triton_tls(self) -> TritonTls | None:
+        """Of the connection to Triton; None for a plain one."""
+        return TritonTls(self.triton_ca, self.triton_certificate, self.triton_key) if self.triton_ca else None
 
 
 S = TypeVar("S", bound=ProcessSettings)

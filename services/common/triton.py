@@ -15,6 +15,8 @@ from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from services.common.errors import ServiceError, UnavailableError
 from services.common.grpc_server import Check, Server
+from services.common.security import authorities
+from services.common.settings import TritonTls
 from services.common.triton_wire import (
     CLOSE,
     COMMAND,
@@ -55,12 +57,16 @@ class TritonModel:
     Args:
         url: `host:port` of Triton's gRPC endpoint.
         model: its name in the model repository.
+        tls: PEM files for a connection over TLS; None for a plain one.
+
+    Raises:
+        SetupError: a file cannot be used.
     """
 
-    def __init__(self, url: str, model: str) -> None:
+    def __init__(self, url: str, model: str, tls: TritonTls | None = None) -> None:
         self.url = url
         self.model = model
-        self._client = InferenceServerClient(url, channel_args=_CHANNEL_OPTIONS)
+        self._client = InferenceServerClient(url, channel_args=_CHANNEL_OPTIONS, **_tls_options(tls))
         self._sessions: set[TritonSession] = set()
 
     @property
@@ -317,6 +323,14 @@ class TritonSession:
             log.info("a session at Triton has ended", extra={"reason": str(error)})
 
 
+def _tls_options(tls: TritonTls | None) -> dict[str, Any]:
+    if tls is None:
+        return {}
+    authorities(tls.ca, "TRITON_CA")
+    files = {"root_certificates": tls.ca, "certificate_chain": tls.certificate, "private_key": tls.key}
+    return {"ssl": True, **{name: str(path) for name, path in files.items() if path is not None}}
+
+
 def _tensor(name: str, array: Array) -> InferInput:
     tensor = InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype))
     tensor.set_data_from_numpy(array)
@@ -324,9 +338,16 @@ def _tensor(name: str, array: Array) -> InferInput:
 
 
 @contextlib.asynccontextmanager
-async def connected(url: str, model: str, patience_s: float) -> AsyncIterator[TritonModel]:
-    """A model that is ready; its sessions and connection end with the block. Errors: see `TritonModel.wait_ready`."""
-    found = TritonModel(url, model)
+async def connected(
+    url: str, model: str, patience_s: float, tls: TritonTls | None = None
+) -> AsyncIterator[TritonModel]:
+    """A model that is ready; its sessions and connection end with the block.
+
+    Raises:
+        SetupError: see `TritonModel`.
+        UnavailableError: see `TritonModel.wait_ready`.
+    """
+    found = TritonModel(url, model, tls)
     try:
         await found.wait_ready(patience_s)
         yield found

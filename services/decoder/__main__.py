@@ -28,7 +28,7 @@ async def serve_over_triton(settings: Settings) -> None:
     from services.common.triton import connected, watched
     from services.decoder.triton_backend import MODEL, TritonDecoderBackend
 
-    async with connected(settings.triton_url, MODEL, settings.wait_for_triton) as model:
+    async with connected(settings.triton_url, MODEL, settings.wait_for_triton, settings.triton_tls) as model:
         backend = await TritonDecoderBackend.connect(model)
         server = make_server(backend, settings.listen, settings.capacity, backend.check)
         async with watched(server, backend.check):

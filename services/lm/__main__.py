@@ -48,7 +48,7 @@ async def serve_over_triton(settings: Settings) -> None:
     from services.lm.triton_codec import MODEL
 
     slots = _slots(settings)
-    async with connected(settings.triton_url, MODEL, settings.wait_for_triton) as model:
+    async with connected(settings.triton_url, MODEL, settings.wait_for_triton, settings.triton_tls) as model:
         engine = await TritonEngine.connect(model)
         servicer = VoiceLMServicer(engine, engine.template, slots, engine.revision, engine.kv_tokens, engine.check)
         server = _server(servicer, settings.listen, slots)
