@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-from redis.exceptions import RedisError
 
 from services.agent.actions.webhook import Webhooks
 from services.agent.call import Surroundings
@@ -30,7 +29,12 @@ from services.agent.phone_line import PhoneLineError, sip_settings
 from services.agent.recording.files import RecordingFormat
 from services.agent.recording.recording import Recordings
 from services.agent.settings import AgentSettings, split_address
-from services.agent.store import RENEW_S, Store, StoreError
+from services.agent.state.address import StateError
+from services.agent.state.connection import Connection
+from services.agent.state.personas import PersonaStore
+from services.agent.state.recorder import Recorders
+from services.agent.state.store import Store
+from services.agent.state.undertaker import bury_lost
 from services.agent.switchboard import StoredPersona, Switchboard
 from services.agent.turns import TurnSettings
 from services.agent.voice_activity import EndOfTurn
@@ -60,7 +64,7 @@ async def run(settings: AgentSettings) -> str:
     async with AsyncExitStack() as stack:
         try:
             port, failed = await start(settings, stack)
-        except (StoreError, ModelError, PersonaError, PhoneLineError, SetupError, OSError) as error:
+        except (StateError, ModelError, PersonaError, PhoneLineError, SetupError, OSError) as error:
             raise StartError(" ".join(str(error).split())) from error
         print(f"agent: serving on port {port}", flush=True)
         stopped = asyncio.create_task(stop.wait())
@@ -81,13 +85,17 @@ async def start(settings: AgentSettings, stack: AsyncExitStack) -> "tuple[int, a
     recordings = _recordings(settings, personas.values(), stack)
     ice = _ice_servers(settings)
     agent_id = settings.agent_id or f"{socket.gethostname()}-{os.getpid()}"
-    store = Store(settings.redis_url, agent_id)
-    stack.push_async_callback(store.close)
-    await store.connect()
+    connection = Connection.from_settings(settings)
+    stack.push_async_callback(connection.close)
+    await connection.connect()
+    store = Store(connection, agent_id, settings.sealer(), settings.times())
+    recorders = Recorders(store)
+    stack.push_async_callback(recorders.close, GRACE_S)
     models = ModelServices(settings.tokenizer, settings.lm, settings.decoder)
     stack.push_async_callback(models.close)
     limits = await models.connect(settings.wait_for_models, INPUT_RATE)
-    stored = {name: StoredPersona(persona, await store.save_persona(persona)) for name, persona in personas.items()}
+    versions = PersonaStore(connection)
+    stored = {name: StoredPersona(persona, await versions.save(persona)) for name, persona in personas.items()}
     end_of_turn = EndOfTurn()
     stack.push_async_callback(end_of_turn.close)
     bus = EventBus()
@@ -101,12 +109,14 @@ async def start(settings: AgentSettings, stack: AsyncExitStack) -> "tuple[int, a
     around = Surroundings(
         models,
         store,
+        recorders,
         bus,
         end_of_turn,
         turns,
         settings.max_call_minutes * 60.0,
         webhooks,
         recordings=recordings,
+        admit_without_redis=settings.redis_away == "admit",
         without_echo_canceller=settings.legs_without_echo_canceller,
     )
     switchboard = Switchboard(agent_id, slots, stored, settings.persona, around)
@@ -137,7 +147,7 @@ async def start(settings: AgentSettings, stack: AsyncExitStack) -> "tuple[int, a
         await calls.drain(GRACE_S)
 
     stack.push_async_callback(stop_serving)
-    undertaker = asyncio.create_task(_bury_lost(store), name="undertaker")
+    undertaker = asyncio.create_task(bury_lost(store), name="undertaker")
     stack.callback(undertaker.cancel)
     return port, failed
 
@@ -198,14 +208,3 @@ def _sip_workers(line: SipSettings, count: int, switchboard: Switchboard) -> Sip
         return SipWorkers(line, count, switchboard)
     except ValueError as error:  # the last one's port, say
         raise StartError(str(error)) from error
-
-
-async def _bury_lost(store: Store) -> None:
-    """Now and then marks calls as lost whose agent died."""
-    while True:
-        try:
-            for call_id in await store.bury_lost():
-                log.warning("a call was lost with its agent", extra={"call_id": call_id})
-        except (RedisError, OSError) as error:
-            log.warning("Redis does not answer", extra={"error": type(error).__name__})
-        await asyncio.sleep(RENEW_S)

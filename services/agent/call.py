@@ -26,7 +26,9 @@ from services.agent.recording.taps import tapped
 from services.agent.rtvi import Screen
 from services.agent.silence import SilenceWatch
 from services.agent.speech import Speech
-from services.agent.store import Recorder, Store
+from services.agent.state.connection import AWAY
+from services.agent.state.recorder import Recorders
+from services.agent.state.store import Hold, Store
 from services.agent.turns import TurnSettings, for_persona
 from services.agent.voice_activity import EndOfTurn, VoiceActivity
 
@@ -42,12 +44,14 @@ class Surroundings:
 
     models: ModelServices
     store: Store
+    recorders: Recorders
     bus: EventBus
     end_of_turn: EndOfTurn
     turns: TurnSettings
     max_call_s: float
     webhooks: Webhooks
     recordings: Recordings | None = None
+    admit_without_redis: bool = False
     without_echo_canceller: frozenset[LegKind] = frozenset()
 
 
@@ -81,7 +85,7 @@ class Call:
         )
         self._around = around
         self._persona = persona
-        self._recorder = Recorder(around.store, call_id)
+        self._recorder = around.recorders.of(call_id, "", self._on_hold)
         self._publish_outside = around.bus.publisher(call_id)
         self._screen = Screen()
         self._to_screen: asyncio.Queue[Event | None] = asyncio.Queue()  # None: all of it again
@@ -111,7 +115,11 @@ class Call:
         Raises:
             ModelError: the call should not be answered; `abandon` it.
         """
-        await self._around.store.begin_call(self.record)
+        try:
+            await self._recorder.begin(self.record)
+        except AWAY:
+            if not self._around.admit_without_redis:
+                raise
         self._publish_outside(self.record)
         await self._speech.prepare()
 
@@ -230,13 +238,18 @@ class Call:
         if self.recording is not None:
             await _finish(asyncio.create_task(self.recording.close()), "recording")
         self._change(CallState.ENDED, reason)
-        await self._recorder.close(TEARDOWN_S)
+        await self._around.recorders.ended(self._recorder, self.call_id, TEARDOWN_S)
         log.info("call ended", extra={"call_id": self.call_id, "reason": reason})
 
     def _change(self, state: CallState, reason: str = "") -> None:
         self.record = self.record.in_state(state, reason)
         self._recorder.call(self.record)
         self._publish_outside(self.record)
+
+    def _on_hold(self, hold: Hold) -> None:
+        """Redis says that this call's conversation goes on elsewhere, or is about to."""
+        if hold is not Hold.HELD:
+            self.hang_up("continued at another agent")
 
     def _outcome(self, outcome: DialOutcome, sip_status: int) -> None:
         self.record = replace(self.record, outcome=outcome, sip_status=sip_status)

@@ -144,7 +144,7 @@ def make_app(
         if switchboard.slots.draining:
             return PlainTextResponse("draining", status_code=503)
         redis, missing = await asyncio.gather(
-            switchboard.around.store.reachable(), switchboard.around.models.reachable()
+            switchboard.around.store.redis.reachable(), switchboard.around.models.reachable()
         )
         if not redis:
             return PlainTextResponse("Redis does not answer", status_code=503)

@@ -8,7 +8,7 @@ from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from services.agent.legs.base import LegKind
-from services.common.settings import ProcessSettings
+from services.agent.state.settings import StateSettings
 
 _ADDRESS = re.compile(r"^(?P<host>[^\s:]+|\[[0-9a-fA-F:]+\]):(?P<port>\d{1,5})$")
 
@@ -25,7 +25,7 @@ def _names(value: str) -> list[str]:
     return [name.strip() for name in value.split(",") if name.strip()]
 
 
-class AgentSettings(ProcessSettings):
+class AgentSettings(StateSettings):
     """Settings of one agent process."""
 
     model_config = SettingsConfigDict(env_prefix="TRUNKLINE_AGENT_")
@@ -33,7 +33,6 @@ class AgentSettings(ProcessSettings):
     tokenizer: str = Field("127.0.0.1:50051", description="host:port of the speech tokenizer service")
     lm: str = Field("127.0.0.1:50052", description="host:port of the voice LM service")
     decoder: str = Field("127.0.0.1:50053", description="host:port of the speech decoder service")
-    redis_url: str = Field("redis://127.0.0.1:6379/0", description="where calls and conversations are kept")
     sip_listen: str = Field("127.0.0.1:5060", description="host:port of the SIP user agent; TLS: port + 1; empty: none")
     sip_transports: str = Field("udp", description="of udp, tcp, tls; the first one for calls to addresses without one")
     sip_tls_certificate: Path | None = Field(None, description="PEM file: our certificate with its chain")

@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from redis.exceptions import RedisError
-
 from services.agent.call import Call, Surroundings
 from services.agent.events import CallRecord
 from services.agent.legs.base import CallRefusedError, Dialler, Leg, LegError, UnsupportedByLegError
@@ -17,6 +15,7 @@ from services.agent.models import ModelError
 from services.agent.outbound.placed import DialOptions
 from services.agent.personas import Persona, persona_for
 from services.agent.recording.recording import Recording
+from services.agent.state.connection import AWAY
 from services.common.errors import (
     AtCapacityError,
     DrainingError,
@@ -108,7 +107,7 @@ class Switchboard:
         except ModelError as error:
             log.warning("call refused", extra={"call_id": call.call_id, "stage": error.stage, "why": error.code.name})
             return "the speech services have no room"
-        except (RedisError, OSError) as error:
+        except AWAY as error:
             log.warning("call refused", extra={"call_id": call.call_id, "why": type(error).__name__})
             return "the call cannot be recorded"
         finally:
@@ -140,7 +139,7 @@ class Switchboard:
             return call.record
         try:
             record = await self.around.store.call(call_id)
-        except (RedisError, OSError) as error:
+        except AWAY as error:
             raise UnavailableError("Redis does not answer") from error
         if record is None:
             raise UnknownIdError(f"no call {call_id!r}")

@@ -26,7 +26,7 @@ from services.agent.legs.sip_workers.supervisor import SipWorkers
 from services.agent.settings import AgentSettings
 from services.agent.speech import Speech
 from tests.integration.sip_wire import Caller, Message, caller
-from tests.integration.stack import HOST, Stack, free_port
+from tests.integration.stack import HOST, KEYS, Stack, free_port
 from trunkline.v1 import calls_pb2, calls_pb2_grpc, lm_pb2, lm_pb2_grpc
 
 CAPACITY = 4
@@ -78,7 +78,7 @@ class Line:
             left.append(f"{active} slots")
         if active := (await self.lm.Info(lm_pb2.VoiceLMInfoRequest())).active:
             left.append(f"{active} LM sessions")
-        if live := await self.store.scard("calls:live"):
+        if live := await self.store.scard(KEYS.live):
             left.append(f"{live} live calls in Redis")
         if calls := sum(len(link.calls) for link in self.links):
             left.append(f"{calls} calls at the workers")

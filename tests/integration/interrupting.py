@@ -12,7 +12,6 @@ import grpc
 import numpy as np
 
 from services.agent.conversation import Entry, Role
-from services.agent.store import Store
 from tests.integration.sip_wire import RATE, Pcm
 from tests.integration.stack import Agent, Stack
 from tests.integration.wire_phone import Packet, WirePhone
@@ -101,7 +100,7 @@ class Line:
 
     async def _cut_entry(self) -> Entry:
         """The newest interrupted answer in Redis."""
-        store = Store(self._stack.redis_url, "test")
+        store = self._stack.store()
         try:
             async with asyncio.timeout(10):
                 while True:
@@ -110,7 +109,7 @@ class Line:
                         return cut[-1]
                     await asyncio.sleep(0.05)
         finally:
-            await store.close()
+            await store.redis.close()
 
     def _cpu_s(self, service: str) -> float:
         fields = Path(f"/proc/{self._stack.processes[service].pid}/stat").read_text().rpartition(")")[2].split()

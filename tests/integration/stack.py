@@ -15,9 +15,14 @@ from pathlib import Path
 
 import grpc
 
+from services.agent.state.connection import Connection
+from services.agent.state.keys import Keys
+from services.agent.state.settings import StateSettings
+from services.agent.state.store import Store
 from trunkline.v1 import calls_pb2, calls_pb2_grpc
 
 HOST = "127.0.0.1"
+KEYS = Keys()
 ROOT = Path(__file__).resolve().parents[2]
 START_S = 120.0
 SERVING = re.compile(r"serving on port (\d+)|Ready to accept connections")
@@ -107,6 +112,10 @@ class Stack:
     lm: str
     decoder: str
     processes: dict[str, Process] = field(default_factory=dict)
+
+    def store(self, agent_id: str = "test") -> Store:
+        """The agents' view of Redis; close its `redis`."""
+        return Store(Connection.from_settings(StateSettings(redis_url=self.redis_url)), agent_id)
 
     @contextlib.contextmanager
     def agent(

@@ -14,9 +14,9 @@ import redis.asyncio as redis
 from services.agent.conversation import Entry, Role, replay
 from services.agent.lm_session import LmSession, Sampling
 from services.agent.models import Deadlines
-from services.agent.store import Store
+from services.agent.state.store import Store
 from tests.integration.personas import short_persona
-from tests.integration.stack import Agent, Stack, free_again, running
+from tests.integration.stack import KEYS, Agent, Stack, free_again, running
 from tests.integration.webrtc_caller import Waveform, calling, sample
 from trunkline.v1 import lm_pb2_grpc
 
@@ -62,7 +62,7 @@ async def test_a_question_is_answered_with_captions_times_and_sound(agent: Agent
 async def test_two_calls_at_once_have_conversations_of_their_own(
     agent: Agent, tiny_stack: Stack, question: Waveform
 ) -> None:
-    store = Store(tiny_stack.redis_url, "test")
+    store = tiny_stack.store()
     async with calling(agent.page) as one, calling(agent.page) as other:
         await asyncio.gather(one.bot_is_quiet(), other.bot_is_quiet())
         one.microphone.say(question)
@@ -73,7 +73,7 @@ async def test_two_calls_at_once_have_conversations_of_their_own(
     users = [next(entry.ids for entry in whole if entry.role is Role.USER) for whole in entries]
     assert users[0] != users[1]
     assert entries[0][0].ids == entries[1][0].ids, "the same persona"
-    await store.close()
+    await store.redis.close()
 
 
 async def test_a_third_call_is_refused_and_a_later_one_taken(agent: Agent) -> None:
@@ -96,7 +96,7 @@ async def test_redis_holds_the_exact_tokens_of_a_conversation(
     agent: Agent, tiny_stack: Stack, question: Waveform
 ) -> None:
     """A session opened from Redis alone continues as the live one did."""
-    store = Store(tiny_stack.redis_url, "test")
+    store = tiny_stack.store()
     async with calling(agent.page) as caller:
         await caller.bot_is_quiet()
         caller.microphone.say(question)
@@ -113,25 +113,25 @@ async def test_redis_holds_the_exact_tokens_of_a_conversation(
         continued = session.ids[-len(answer.ids) :]
         await session.close()
     assert continued == list(answer.ids)
-    await store.close()
+    await store.redis.close()
 
 
 async def test_redis_tells_who_where_and_how_it_ended(agent: Agent, tiny_stack: Stack) -> None:
     client = redis.Redis.from_url(tiny_stack.redis_url, decode_responses=True)
     async with calling(agent.page) as caller:
         await caller.bot_is_quiet()
-        key = f"call:{caller.call_id}"
+        key = KEYS.call(caller.call_id)
         call: Any = await client.hgetall(key)
         assert (call["state"], call["leg"], call["to"], call["persona"]) == ("live", "webrtc", "web", "default")
         assert call["from"].startswith("web:")
         assert await client.get(f"{key}:lease") == call["agent"]
-        assert caller.call_id in await client.smembers("calls:live")
+        assert caller.call_id in await client.smembers(KEYS.live)
     await free_again(agent)
     call = await client.hgetall(key)
     assert (call["state"], call["reason"]) == ("ended", "the caller hung up")
     assert await client.exists(f"{key}:lease") == 0
-    assert caller.call_id not in await client.smembers("calls:live")
-    assert await client.ttl(f"conversation:{caller.call_id}") > 0
+    assert caller.call_id not in await client.smembers(KEYS.live)
+    assert await client.ttl(KEYS.conversation(caller.call_id)) > 0
     await client.aclose()
 
 

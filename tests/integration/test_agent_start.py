@@ -13,8 +13,7 @@ import redis.asyncio as redis
 
 from services.agent.events import CallRecord, CallState
 from services.agent.legs.base import LegKind
-from services.agent.store import Store
-from tests.integration.stack import HOST, ROOT, Stack, free_port
+from tests.integration.stack import HOST, KEYS, ROOT, Stack, free_port
 
 PERSONAS = ROOT / "personas"
 
@@ -133,48 +132,49 @@ async def test_a_persona_gets_a_new_version_only_when_it_changes(tiny_stack: Sta
     for content in ("one", "one", "two"):
         (tmp_path / "default.yaml").write_text(f"name: default\nprompt: {content}\nlanguage: fr\n")
         with tiny_stack.agent(personas=tmp_path):
-            stored = await client.hgetall("persona:default")
+            stored = await client.hgetall(KEYS.persona("default"))
             versions.append(int(stored["version"]))
             assert json.loads(stored["settings"])["prompt"] == content
     assert versions[1] == versions[0]
     assert versions[2] == versions[0] + 1
-    old = await client.hgetall(f"persona:default:{versions[0]}")
+    old = await client.hgetall(KEYS.persona_version("default", versions[0]))
     assert json.loads(old["settings"])["prompt"] == "one", "calls that began with it can still read it"
     await client.aclose()
 
 
 async def test_calls_of_a_dead_agent_are_marked_lost(tiny_stack: Stack) -> None:
-    store = Store(tiny_stack.redis_url, "dead-agent")
+    store = tiny_stack.store("dead-agent")
     call = CallRecord("lost-call", LegKind.SIP, CallState.LIVE, "a", "b", "default", 1, 0.0)
-    await store.begin_call(call)
+    await store.hold(call)
     client = redis.Redis.from_url(tiny_stack.redis_url, decode_responses=True)
-    assert await client.get("call:lost-call:lease") == "dead-agent"
-    assert 0 < await client.pttl("call:lost-call:lease") <= 15_000
+    assert await client.get(KEYS.lease("lost-call")) == "dead-agent"
+    assert 0 < await client.pttl(KEYS.lease("lost-call")) <= 15_000
     assert await store.bury_lost() == [], "its lease still runs"
-    await client.delete("call:lost-call:lease")
+    await client.delete(KEYS.lease("lost-call"))
     assert await store.bury_lost() == ["lost-call"]
-    record = await client.hgetall("call:lost-call")
+    record = await client.hgetall(KEYS.call("lost-call"))
     assert (record["state"], record["reason"]) == ("ended", "its agent was lost")
-    assert await client.smembers("calls:live") == set()
-    await store.close()
+    assert await client.smembers(KEYS.live) == set()
+    await store.redis.close()
     await client.aclose()
 
 
 async def test_a_call_that_ends_while_lost_ones_are_looked_for_keeps_its_reason(
     tiny_stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = Store(tiny_stack.redis_url, "agent")
+    store = tiny_stack.store("agent")
     call = CallRecord("ending-call", LegKind.SIP, CallState.LIVE, "a", "b", "default", 1, 0.0)
-    await store.begin_call(call)
-    look = store._redis.exists
+    await store.hold(call)
+    look = store.redis.client.smembers
 
-    async def end_first(key: str) -> int:
-        await store.update_call(call.in_state(CallState.ENDED, "caller hung up"))
-        return int(await look(key))
+    async def end_first(key: str) -> object:
+        live = await look(key)
+        await store.finish(call.in_state(CallState.ENDED, "caller hung up"))
+        return live
 
-    monkeypatch.setattr(store._redis, "exists", end_first)
+    monkeypatch.setattr(store.redis.client, "smembers", end_first)
     assert "ending-call" not in await store.bury_lost()
     client = redis.Redis.from_url(tiny_stack.redis_url, decode_responses=True)
-    assert (await client.hgetall("call:ending-call"))["reason"] == "caller hung up"
-    await store.close()
+    assert (await client.hgetall(KEYS.call("ending-call")))["reason"] == "caller hung up"
+    await store.redis.close()
     await client.aclose()

@@ -17,7 +17,7 @@ import redis.asyncio as redis
 from tests.integration.kamailio_edge import edge
 from tests.integration.phone import RATE, Phone, phone
 from tests.integration.sip_bots import has_tone, tone, until
-from tests.integration.stack import HOST, Agent, Stack, free_again
+from tests.integration.stack import HOST, KEYS, Agent, Stack, free_again
 from trunkline.v1 import calls_pb2, calls_pb2_grpc
 
 LISTENS = re.compile(r"a SIP worker listens worker=(\d+) port=(\d+) pid=(\d+)")
@@ -86,7 +86,7 @@ async def test_a_worker_that_dies_takes_its_calls_along_and_no_others(
             end = time.monotonic() + 20
             while (info := await calls.Info(calls_pb2.CallsInfoRequest())).active > 1:
                 assert time.monotonic() < end, "the slot is not free"
-        record = await client.hgetall(f"call:{anns}")
+        record = await client.hgetall(KEYS.call(anns))
         assert (record["state"], record["reason"]) == ("ended", "SIP worker died")
         assert info.active == 1
         assert "Segmentation fault" in agent.process.log.read_text()

@@ -15,7 +15,6 @@ import pytest
 import soundfile
 from playwright.async_api import Browser, Page, async_playwright
 
-from services.agent.store import Store
 from tests.integration.personas import short_persona
 from tests.integration.stack import Agent, Stack, free_again
 from tests.integration.webrtc_caller import RATE, Waveform, sample, spoken
@@ -196,9 +195,9 @@ async def test_a_reloaded_page_is_back_in_its_conversation(
     await page.locator("#turns tr").wait_for(state="attached")
     await page.locator("#captions li").nth(len(shown)).wait_for()
     assert await live_calls(agent) == [call_id]
-    store = Store(stack.redis_url, "reader")
+    store = stack.store("reader")
     entries = await store.conversation(call_id)
-    await store.close()
+    await store.redis.close()
     roles = [entry.role.value for entry in entries]
     assert roles[:5] == ["system", "assistant", "user", "assistant", "user"], "one conversation over the reload"
     assert "four seven one nine" in entries[3].text

@@ -12,10 +12,9 @@ import redis.asyncio as redis
 import yaml
 
 from services.agent.conversation import Entry, Role
-from services.agent.store import Store
 from tests.integration.carrier_caller import ENVIRONMENT, PUBLIC_URL, calling
 from tests.integration.phone import RATE, Pcm
-from tests.integration.stack import ROOT, Agent, Stack, free_again
+from tests.integration.stack import KEYS, ROOT, Agent, Stack, free_again
 from training import corpus
 from training.judge import contains_in_order, transcribe
 from training.voices import Speaker, say
@@ -74,14 +73,14 @@ def answered(entries: list[Entry]) -> bool:
 async def interrupting(agent: Agent, stack: Stack, carrier: str) -> Pcm:
     """A caller interrupts the greeting with a question; returns the answer."""
     numbers = CARRIERS[carrier]
-    store = Store(stack.redis_url, "test")
+    store = stack.store()
     client = redis.Redis.from_url(stack.redis_url, decode_responses=True)
     async with calling(agent, carrier, numbers) as line, grpc.aio.insecure_channel(agent.calls) as channel:
         stub = calls_pb2_grpc.CallsStub(channel)
         calls = (await stub.ListCalls(calls_pb2.ListCallsRequest())).calls
         call = next(call for call in calls if call.persona == carrier)
         assert (call.leg, getattr(call, "from"), call.to) == (calls_pb2.LEG_CARRIER, *numbers)
-        assert await client.hget(f"call:{call.call_id}", "leg") == "carrier"
+        assert await client.hget(KEYS.call(call.call_id), "leg") == "carrier"
         await line.hears(1.2)  # by then it is known that this line has no echo
         line.play(spoken(HOURS))
         async with asyncio.timeout(120):
@@ -92,7 +91,7 @@ async def interrupting(agent: Agent, stack: Stack, carrier: str) -> Pcm:
         assert until_quiet(line.heard()[cleared:]) <= 3 * RATE // 50
         assert line.marks
     await client.aclose()
-    await store.close()
+    await store.redis.close()
     return line.received()
 
 

@@ -13,7 +13,6 @@ import numpy.typing as npt
 import pytest
 import soundfile
 
-from services.agent.store import Store
 from tests.integration.carrier_caller import ENVIRONMENT, PUBLIC_URL, Line, calling
 from tests.integration.phone import RATE, Pcm
 from tests.integration.stack import Agent, Stack, free_again
@@ -104,9 +103,9 @@ async def test_both_sides_are_recorded_but_for_the_pauses(tiny_stack: Stack, per
         assert seconds > TONE_S / 2 if recorded else seconds == 0, (hertz, seconds)
     sent = line.everything().astype(np.float64) / 32768
     assert 0 < (bot**2).sum() / rate <= 1.1 * (sent**2).sum() / RATE
-    store = Store(tiny_stack.redis_url, "test")
+    store = tiny_stack.store()
     texts = [entry.text for entry in await store.conversation(call_id)]
-    await store.close()
+    await store.redis.close()
     assert texts[1].startswith("This call is")  # it is cut off where the caller hung up
     assert "4929" not in agent.process.log.read_text()
 

@@ -23,7 +23,6 @@ from services.agent.conversation import Role
 from services.agent.echo import EchoRemover, PlayedLine
 from services.agent.legs.base import INPUT_RATE
 from services.agent.processors import CallerTurnAudio, CallerTurnEnded, CallerTurnStarted, TurnProcessor
-from services.agent.store import Store
 from services.agent.turns import EventKind, TurnEvent, TurnMachine, TurnSettings
 from services.agent.voice_activity import WINDOW_BYTES, EndOfTurn, VoiceActivity
 from tests.integration.interrupting import on_the_line
@@ -268,7 +267,7 @@ async def test_a_caller_who_says_nothing_is_asked_and_then_hung_up_on(tiny_stack
         async with wire_phone(agent.sip_port) as phone, on_the_line(tiny_stack, agent, phone) as line:
             await asyncio.wait_for(line.over.wait(), 120)
             assert line.end_reason == "the caller was silent"
-        store = Store(tiny_stack.redis_url, "test")
+        store = tiny_stack.store()
         said = [entry.text for entry in await store.conversation(line.call_id) if entry.role is Role.ASSISTANT]
-        await store.close()
+        await store.redis.close()
     assert said == ["Still there?", "Bye."]

@@ -14,7 +14,7 @@ import redis.asyncio as redis
 from aiortc import RTCPeerConnection, RTCSessionDescription
 
 from tests.integration.personas import short_persona
-from tests.integration.stack import Agent, Stack, free_again
+from tests.integration.stack import KEYS, Agent, Stack, free_again
 from tests.integration.webrtc_caller import WAIT_S, Caller, Waveform, calling, sample
 
 ORIGIN = "https://shop.example.org"
@@ -92,9 +92,9 @@ async def test_a_call_is_taken_up_again_where_it_was(
         caller.microphone.say(question)
         await caller.until(lambda: len(caller.latencies()) == 1, "an answer on the new connection")
         await caller.until(lambda: caller.heard_samples > heard + 16_000, "its sound")
-        entries: Any = await client.xrange(f"conversation:{call_id}")
+        entries: Any = await client.xrange(KEYS.conversation(call_id))
         assert [fields["role"] for _, fields in entries][:3] == ["system", "assistant", "user"], "one conversation"
-        assert (await client.hgetall(f"call:{call_id}"))["state"] == "live"
+        assert (await client.hgetall(KEYS.call(call_id)))["state"] == "live"
     await free_again(agent)
     await client.aclose()
 
@@ -123,7 +123,7 @@ async def test_who_does_not_come_back_has_hung_up(
     await caller.vanish()
     await free_again(agent)
     assert time.monotonic() - began >= RESUME_S
-    call = await client.hgetall(f"call:{caller.call_id}")
+    call = await client.hgetall(KEYS.call(caller.call_id))
     assert (call["state"], call["reason"]) == ("ended", "the connection to the page was lost")
     with pytest.raises(httpx.HTTPStatusError) as refusal:
         await caller.come_back()
