@@ -17,6 +17,7 @@ from training.judge import normalise, transcribe
 
 ROOT = Path(__file__).resolve().parents[2]
 START_TIMEOUT_S = 260
+TRIES = 3  # a busy machine tears words on the line
 
 
 def free_port(kind: socket.SocketKind) -> int:
@@ -86,21 +87,24 @@ def test_a_question_is_asked_by_phone_and_answered(run_demo: Callable[..., Demo]
     demo = run_demo()
     state = demo.until_up()
     reply = tmp_path / "reply.wav"
-    asked = subprocess.run(
-        [
-            *(sys.executable, "-m", "services.agent.ask", str(ROOT / "samples" / "opening-hours.wav")),
-            *("--state", str(demo.state_file), "--out", str(reply)),
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert asked.returncode == 0, asked.stderr
-    heard = " ".join(normalise(transcribe(*soundfile.read(reply, dtype="float32"))))
-    assert "nine" in heard
-    assert "six" in heard
+    for _ in range(TRIES):
+        asked = subprocess.run(
+            [
+                *(sys.executable, "-m", "services.agent.ask", str(ROOT / "samples" / "opening-hours.wav")),
+                *("--state", str(demo.state_file), "--out", str(reply)),
+            ],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert asked.returncode == 0, asked.stderr
+        heard = normalise(transcribe(*soundfile.read(reply, dtype="float32")))
+        if {"nine", "six"} <= set(heard):
+            break
+    else:
+        pytest.fail(f"the last answer was: {' '.join(heard)}")
     assert "harbour parcel" in asked.stdout.lower(), "the greeting's caption"
     assert "first packet" in asked.stdout.lower(), "the waterfall"
 

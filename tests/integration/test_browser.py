@@ -15,6 +15,7 @@ import pytest
 import soundfile
 from playwright.async_api import Browser, Page, async_playwright
 
+from tests.integration.patience import greedy_personas
 from tests.integration.personas import short_persona
 from tests.integration.stack import Agent, Stack, free_again
 from tests.integration.webrtc_caller import RATE, Waveform, sample, spoken
@@ -85,8 +86,8 @@ RECORD = """
 
 
 @pytest.fixture(scope="module")
-def agent(stack: Stack) -> Iterator[Agent]:
-    with stack.agent(capacity=1) as agent:
+def agent(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Agent]:
+    with stack.agent(capacity=1, personas=greedy_personas(tmp_path_factory.mktemp("personas"))) as agent:
         yield agent
 
 

@@ -3,7 +3,6 @@
 import asyncio
 import functools
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import numpy as np
@@ -13,10 +12,11 @@ import yaml
 
 from services.agent.conversation import Entry, Role
 from tests.integration.carrier_caller import ENVIRONMENT, PUBLIC_URL, calling
+from tests.integration.patience import judged, until_right
 from tests.integration.phone import RATE, Pcm
 from tests.integration.stack import KEYS, ROOT, Agent, Stack, free_again
 from training import corpus
-from training.judge import contains_in_order, transcribe
+from training.judge import contains_in_order
 from training.voices import Speaker, say
 from trunkline.v1 import calls_pb2, calls_pb2_grpc
 
@@ -27,7 +27,6 @@ CARRIERS = {
     "telnyx": ("+15550100124", "+15550100902"),
     "plivo": ("15550100125", "15550100903"),
 }
-JUDGE = ThreadPoolExecutor(1)  # it cannot be loaded by two threads at once
 
 
 @functools.cache
@@ -37,8 +36,7 @@ def spoken(text: str) -> Pcm:
 
 
 async def heard(pcm: Pcm) -> str:
-    judging = asyncio.get_running_loop().run_in_executor(JUDGE, transcribe, (pcm / 32768).astype(np.float32), RATE)
-    return await judging
+    return await judged((pcm / 32768).astype(np.float32), RATE)
 
 
 @pytest.fixture(scope="module")
@@ -96,13 +94,10 @@ async def interrupting(agent: Agent, stack: Stack, carrier: str) -> Pcm:
 
 
 async def understood(agent: Agent, stack: Stack, carrier: str) -> None:
-    """The small model mishears one question in ten and says some answers unclearly: a caller asks again."""
-    answers: list[str] = []
-    while len(answers) < 3:
-        answers.append(await heard(await interrupting(agent, stack, carrier)))
-        if contains_in_order(answers[-1], "nine to six"):
-            return
-    raise AssertionError((carrier, answers))
+    async def ask() -> str:
+        return await heard(await interrupting(agent, stack, carrier))
+
+    await until_right(ask, lambda answer: contains_in_order(answer, "nine to six"))
 
 
 async def test_callers_of_three_carriers_interrupt_the_greeting_and_hear_the_answer(agent: Agent, stack: Stack) -> None:

@@ -42,7 +42,8 @@ class MediaSocket(WebSocket):
     async def close(self, code: int = NORMAL, reason: str | None = None) -> None:
         """Closes it, if it is open."""
         if self.is_open:
-            await super().close(code, reason)
+            with contextlib.suppress(WebSocketDisconnect):  # the other side has closed it meanwhile
+                await super().close(code, reason)
 
 
 class CarrierLeg:
