@@ -12,6 +12,7 @@ from services.agent.lm_session import LmSession
 from services.agent.models import ModelServices
 from services.agent.personas import Persona
 from services.agent.player import Player
+from services.agent.replicas.places import Reservation
 from services.agent.speaking import AnswerSink, Speaker
 from services.agent.waterfall import Waterfall
 from trunkline.v1 import lm_pb2
@@ -24,6 +25,7 @@ class CallContext:
     """What everything that speaks or listens in one call needs.
 
     Attributes:
+        places: of the call, on the three stages.
         publish: takes events for watchers.
         clock: wall clock of the call, seconds.
     """
@@ -31,6 +33,7 @@ class CallContext:
     call_id: str
     persona: Persona
     models: ModelServices
+    places: Reservation
     publish: Callable[[Event], None]
     clock: Callable[[], float]
 
@@ -150,7 +153,13 @@ class AnswerInProgress:
         self.player = Player(call.models.limits.pcm_rate, call.clock, self._first_packet)
         self._until_decided = UntilDecided(self, decided=turn is None or turn.ended.is_set())
         self.speaker = Speaker(
-            call.models, session, self._until_decided, call.call_id, call.persona.voice, call.seed(number)
+            call.places.decoder,
+            call.models.limits.block_sizes,
+            session,
+            self._until_decided,
+            call.call_id,
+            call.persona.voice,
+            call.seed(number),
         )
 
     def decided(self) -> None:

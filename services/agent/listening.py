@@ -5,14 +5,18 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 import grpc
 
-from services.agent.models import Deadlines, ModelError, within
+from services.agent.models import Limits, ModelError, within
+from services.agent.replicas.places import Place
+from services.agent.replicas.retry import ATTEMPTS, attempts
+from services.agent.replicas.vigil import watched
 from trunkline.v1 import tokenizer_pb2, tokenizer_pb2_grpc
 
-ATTEMPTS = 2
+SAMPLE_BYTES = 2
+LOOK_AHEAD_S = 0.2  # audio beyond a token that a tokenizer may want to see before it is final
 
 
 class Utterance:
-    """A tokenizer stream. Its audio is kept until the end, so that one broken stream costs a repeat, not the words.
+    """A tokenizer stream. Its audio is kept until the end: a replica that dies costs a repeat elsewhere, not the words.
 
     Args:
         on_codes: called with final codes as they come, each once and in order.
@@ -22,18 +26,19 @@ class Utterance:
 
     def __init__(
         self,
-        stub: "tokenizer_pb2_grpc.SpeechTokenizerAsyncStub",
+        place: "Place[tokenizer_pb2_grpc.SpeechTokenizerAsyncStub]",
         call_id: str,
-        deadlines: Deadlines,
+        limits: Limits,
         on_codes: Callable[[list[int]], None],
         audio: bytes = b"",
         codes: Sequence[int] = (),
     ) -> None:
-        self._stub = stub
+        self._place = place
         self._call_id = call_id
-        self._deadlines = deadlines
+        self._limits = limits
         self._on_codes = on_codes
         self._audio = [audio] if audio else []
+        self._audio_bytes = len(audio)
         self._ended = False
         self._grew = asyncio.Event()
         self.codes = list(codes)
@@ -49,19 +54,22 @@ class Utterance:
     def feed(self, pcm: bytes) -> None:
         """Adds 16-bit mono PCM at the tokenizer's rate."""
         self._audio.append(pcm)
+        self._audio_bytes += len(pcm)
         self._grew.set()
 
     async def end(self) -> list[int]:
         """The utterance is over: waits for its last tokens and returns all its codes.
 
         Raises:
-            ModelError: the tokenizer failed twice, or is silent.
+            ModelError: no tokenizer gave them, or all are silent.
         """
         if not self._ended:
             self._standing = len(self.codes)
             self._ended = True
         self._grew.set()
-        await within(self._deadlines.tokens_s, "tokenizer", "last tokens", asyncio.shield(self._task))
+        # Each attempt has its own, shorter patience with a replica; this is all that a caller is asked for.
+        longest = ATTEMPTS * self._place.pool.deadlines.silence_s
+        await within(longest, "tokenizer", "last tokens", asyncio.shield(self._task))
         return self.codes
 
     def going_on(self, audio: bytes) -> "Utterance":
@@ -71,36 +79,50 @@ class Utterance:
         """
         self.drop()
         standing = self.codes[: self._standing if self._ended else None]
-        return Utterance(self._stub, self._call_id, self._deadlines, self._on_codes, audio, standing)
+        return Utterance(self._place, self._call_id, self._limits, self._on_codes, audio, standing)
 
     def drop(self) -> None:
         """Ends its stream, if that is still open."""
         self._task.cancel()
 
     async def _run(self) -> None:
-        for attempt in range(1, ATTEMPTS + 1):
-            try:
-                await self._stream()
-                return
-            except ModelError as error:
-                if attempt == ATTEMPTS or error.code is grpc.StatusCode.INVALID_ARGUMENT:
-                    raise
+        async for attempt in attempts(self._place.pool.budget):
+            with attempt:
+                await self._stream(attempt.retry_state.attempt_number == ATTEMPTS)
 
-    async def _stream(self) -> None:
-        stream = self._stub.Tokenize(self._requests())
+    async def _stream(self, last: bool) -> None:
+        """On one replica. Any gives the same tokens: only those beyond what is known are news."""
+        place = self._place
+        seat = await place.seat()
+        call = seat.replica.stub.Tokenize(self._requests(), metadata=seat.metadata)
+        received = 0
+
+        def due() -> bool:
+            return self._ended or received < self._final_by_now()
+
         try:
-            async for response in stream:
-                if not response.is_final:
-                    continue
-                # A repeated stream gives the same tokens again: only those beyond what is known are news.
-                fresh = list(response.tokens)[max(0, len(self.codes) - response.start_index) :]
-                if fresh:
-                    self.codes += fresh
-                    self._on_codes(fresh)
-        except grpc.aio.AioRpcError as error:
-            raise ModelError.of("tokenizer", error) from error
-        finally:
-            stream.cancel()
+            async with watched(call, place.pool, seat.replica, due, place.pool.deadlines.silence_s, last) as vigil:
+                async for response in call:
+                    vigil.heard()
+                    if not response.is_final:
+                        continue
+                    received = response.start_index + len(response.tokens)
+                    fresh = list(response.tokens)[max(0, len(self.codes) - response.start_index) :]
+                    if fresh:
+                        self.codes += fresh
+                        self._on_codes(fresh)
+                if not self._ended:
+                    raise ModelError("tokenizer", grpc.StatusCode.UNAVAILABLE, "the stream ended before the utterance")
+        except ModelError as error:
+            if error.elsewhere:
+                place.failed(seat.replica)
+            raise
+
+    def _final_by_now(self) -> int:
+        """How many tokens the audio so far should have made final."""
+        limits = self._limits
+        seconds = self._audio_bytes / SAMPLE_BYTES / limits.input_rate - LOOK_AHEAD_S
+        return int(max(0.0, seconds) * limits.token_rate) // limits.final_tokens * limits.final_tokens
 
     async def _requests(self) -> AsyncIterator[tokenizer_pb2.TokenizeRequest]:
         config = tokenizer_pb2.TokenizeConfig(call_id=self._call_id)

@@ -8,6 +8,7 @@ from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from services.agent.legs.base import LegKind
+from services.agent.replicas.discovery import Targets
 from services.agent.state.settings import StateSettings
 
 _ADDRESS = re.compile(r"^(?P<host>[^\s:]+|\[[0-9a-fA-F:]+\]):(?P<port>\d{1,5})$")
@@ -30,9 +31,9 @@ class AgentSettings(StateSettings):
 
     model_config = SettingsConfigDict(env_prefix="TRUNKLINE_AGENT_")
 
-    tokenizer: str = Field("127.0.0.1:50051", description="host:port of the speech tokenizer service")
-    lm: str = Field("127.0.0.1:50052", description="host:port of the voice LM service")
-    decoder: str = Field("127.0.0.1:50053", description="host:port of the speech decoder service")
+    tokenizer: str = Field("127.0.0.1:50051", description="speech tokenizer replicas: host:port, ..., or dns:name:port")
+    lm: str = Field("127.0.0.1:50052", description="voice LM replicas: host:port, ..., or dns:name:port")
+    decoder: str = Field("127.0.0.1:50053", description="speech decoder replicas: host:port, ..., or dns:name:port")
     sip_listen: str = Field("127.0.0.1:5060", description="host:port of the SIP user agent; TLS: port + 1; empty: none")
     sip_transports: str = Field("udp", description="of udp, tcp, tls; the first one for calls to addresses without one")
     sip_tls_certificate: Path | None = Field(None, description="PEM file: our certificate with its chain")
@@ -78,7 +79,13 @@ class AgentSettings(StateSettings):
     recording_format: Literal["opus", "wav"] = Field("opus", description="how calls are recorded")
     agent_id: str = Field("", description="name of this agent in leases; empty for one made from host and process")
 
-    @field_validator("tokenizer", "lm", "decoder", "http_listen", "calls_listen")
+    @field_validator("tokenizer", "lm", "decoder")
+    @classmethod
+    def _replicas(cls, value: str) -> str:
+        Targets.parse(value)
+        return value
+
+    @field_validator("http_listen", "calls_listen")
     @classmethod
     def _address(cls, value: str) -> str:
         match = _ADDRESS.match(value)

@@ -1,17 +1,18 @@
 """One answer of the bot: LM tokens to the decoder as they are generated, PCM out as it is synthesised."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
 import grpc
 
 from services.agent.conversation import Answer
 from services.agent.lm_session import LmSession, Sampling
-from services.agent.models import ModelError, ModelServices, within
-from trunkline.v1 import decoder_pb2, lm_pb2
-
-ATTEMPTS = 2
+from services.agent.models import ModelError
+from services.agent.replicas.places import Place
+from services.agent.replicas.retry import ATTEMPTS, attempts
+from services.agent.replicas.vigil import watched
+from trunkline.v1 import decoder_pb2, decoder_pb2_grpc, lm_pb2
 
 
 class AnswerSink(Protocol):
@@ -34,14 +35,24 @@ class Speaker:
     """Makes one answer.
 
     Args:
+        decoder: where it is synthesised.
+        blocks: tokens of the decoder's first block, the second and so on; the last size repeats.
         session: positioned where the answer begins.
         seed: of the decoder's noise.
     """
 
     def __init__(
-        self, models: ModelServices, session: LmSession, sink: AnswerSink, call_id: str, voice: str, seed: int
+        self,
+        decoder: "Place[decoder_pb2_grpc.SpeechDecoderAsyncStub]",
+        blocks: Sequence[int],
+        session: LmSession,
+        sink: AnswerSink,
+        call_id: str,
+        voice: str,
+        seed: int,
     ) -> None:
-        self._models = models
+        self._decoder = decoder
+        self._blocks = blocks
         self._session = session
         self._sink = sink
         self._config = decoder_pb2.SynthesizeConfig(seed=seed, voice_id=voice, call_id=call_id)
@@ -55,7 +66,7 @@ class Speaker:
         """Generates and synthesises to the end. Cancelling it stops the decoder, and the LM after its current step.
 
         Raises:
-            ModelError: the LM failed, or the decoder did twice.
+            ModelError: the LM failed for good, or the decoder did.
         """
         try:
             async with asyncio.TaskGroup() as group:
@@ -92,35 +103,40 @@ class Speaker:
                 return  # the model had nothing to say aloud
             self._grew.clear()
             await self._grew.wait()
-        for attempt in range(1, ATTEMPTS + 1):
-            try:
-                await self._stream()
-                return
-            except ModelError as error:
-                if attempt == ATTEMPTS or error.code is grpc.StatusCode.INVALID_ARGUMENT:
-                    raise
+        async for attempt in attempts(self._decoder.pool.budget):
+            with attempt:
+                await self._stream(attempt.retry_state.attempt_number == ATTEMPTS)
 
-    async def _stream(self) -> None:
-        """One decoder stream; a second one repeats the first one's waveform, of which what is known is skipped."""
-        stream = self._models.decoder.Synthesize(self._requests())
+    async def _stream(self, last: bool) -> None:
+        """On one replica. Any gives the same waveform: what is known of it already is skipped, to the sample."""
+        place = self._decoder
+        seat = await place.seat()
+        call = seat.replica.stub.Synthesize(self._requests(), metadata=seat.metadata)
         skip = self._pcm_bytes
-        responses = aiter(stream)
+        blocks = 0
+
+        def due() -> bool:
+            # While the LM still thinks, the decoder may rightly wait: its silence is bounded by the LM's.
+            return self._ended or blocks < full_blocks(len(self._codes), self._blocks)
+
+        deadlines = place.pool.deadlines
         try:
-            patience = self._models.deadlines.first_s
-            while True:
-                response = await within(patience, "decoder", "PCM", _next(responses))
-                if response is None:
-                    return
-                # While the LM still thinks, the decoder may rightly wait: its silence is bounded by the LM's.
-                patience = self._models.deadlines.next_s
-                pcm = response.pcm[skip:]
-                skip = max(0, skip - len(response.pcm))
-                if pcm:
-                    self._pcm_bytes += len(pcm)
-                    self._sink.stage("first_pcm")
-                    self._sink.pcm(pcm, response.tokens_done)
-        finally:
-            stream.cancel()
+            async with watched(call, place.pool, seat.replica, due, deadlines.silence_s, last) as vigil:
+                async for response in call:
+                    vigil.heard()
+                    blocks += 1
+                    pcm = response.pcm[skip:]
+                    skip = max(0, skip - len(response.pcm))
+                    if pcm:
+                        self._pcm_bytes += len(pcm)
+                        self._sink.stage("first_pcm")
+                        self._sink.pcm(pcm, response.tokens_done)
+                if not self._ended:
+                    raise ModelError("decoder", grpc.StatusCode.UNAVAILABLE, "the stream ended before the answer")
+        except ModelError as error:
+            if error.elsewhere:
+                place.failed(seat.replica)
+            raise
 
     async def _requests(self) -> AsyncIterator[decoder_pb2.SynthesizeRequest]:
         yield decoder_pb2.SynthesizeRequest(config=self._config)
@@ -137,10 +153,13 @@ class Speaker:
                 await self._grew.wait()
 
 
-async def _next(
-    responses: AsyncIterator[decoder_pb2.SynthesizeResponse],
-) -> decoder_pb2.SynthesizeResponse | None:
-    return await anext(responses, None)
+def full_blocks(tokens: int, sizes: Sequence[int]) -> int:
+    """How many whole blocks so many tokens make; the last size repeats."""
+    count = 0
+    while tokens >= (size := sizes[min(count, len(sizes) - 1)]):
+        tokens -= size
+        count += 1
+    return count
 
 
 def _first(errors: BaseExceptionGroup[ModelError]) -> ModelError:

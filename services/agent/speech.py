@@ -48,7 +48,7 @@ class Speech:
         clock: Callable[[], float] = time.monotonic,
         delay_s: Callable[[], float] = lambda: 0.0,
     ) -> None:
-        self._call = CallContext(call_id, persona, models, publish, clock)
+        self._call = CallContext(call_id, persona, models, models.reserve(call_id), publish, clock)
         self.conversation = Conversation()
         self.first_pcm = asyncio.Event()
         self.failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -64,11 +64,12 @@ class Speech:
         self._greeting_failure: ModelError | None = None
 
     async def prepare(self) -> None:
-        """Opens the LM session, and gets the greeting so far that it can be heard at once.
+        """Takes a place on every stage, opens the LM session, and gets the greeting so far that it can be heard.
 
         Raises:
             ModelError: a service has no room, or fails: the call should not be answered.
         """
+        await self._call.places.hold()
         session = await self._reopened()
         ids = await session.appended(session.append_system(self._call.persona.system_prompt))
         self._record(self.conversation.system(ids))
@@ -180,6 +181,7 @@ class Speech:
             self._turn.utterance.drop()
         if self._session is not None:
             await self._session.close()
+        await self._call.places.close()
         self._media.cancel()
 
     def _carried_over(self, before: CallerTurn, more: int) -> bytearray:
@@ -193,7 +195,7 @@ class Speech:
 
     def _utterance(self, turn: CallerTurn) -> Utterance:
         call = self._call
-        return Utterance(call.models.tokenizer, call.call_id, call.models.deadlines, turn.on_codes, bytes(turn.audio))
+        return Utterance(call.places.tokenizer, call.call_id, call.models.limits, turn.on_codes, bytes(turn.audio))
 
     def _hold_floor(self, work: Callable[[], Awaitable[None]]) -> "asyncio.Task[None]":
         # A task cancelled before its first step never runs: so those before it are cancelled here, and each newcomer
@@ -359,7 +361,7 @@ class Speech:
         stale, self._session = self._session, None
         if stale is not None:
             await stale.close()
-        session = LmSession(self._call.models.lm, self._call.call_id, self._call.models.deadlines)
+        session = LmSession(self._call.places.lm, self._call.call_id)
         await session.open(self.conversation.ids)
         self._session = session
         return session

@@ -10,10 +10,11 @@ from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from services.common.errors import AtCapacityError, DrainingError, InvalidInputError, ServiceError
+from services.common.health import SERVICE_NAME, Health
 from services.common.security import GrpcSecurity, TokenInterceptor
 
 log = logging.getLogger(__name__)
@@ -43,7 +44,15 @@ class Slots:
 
     @contextlib.contextmanager
     def take(self) -> Iterator[None]:
-        """Holds one slot.
+        """Holds one slot. Raises: see `acquire`."""
+        self.acquire()
+        try:
+            yield
+        finally:
+            self.release()
+
+    def acquire(self) -> None:
+        """Takes one slot, for which `release` is due.
 
         Raises:
             DrainingError: the service is stopping.
@@ -55,12 +64,12 @@ class Slots:
             raise AtCapacityError(f"all {self.capacity} {self._what} are taken; try again later")
         self.active += 1
         self._idle.clear()
-        try:
-            yield
-        finally:
-            self.active -= 1
-            if not self.active:
-                self._idle.set()
+
+    def release(self) -> None:
+        """Gives back one slot."""
+        self.active -= 1
+        if not self.active:
+            self._idle.set()
 
     async def wait_idle(self) -> None:
         """Returns once no slot is taken."""
@@ -198,9 +207,9 @@ class Server:
         ]
         self._server = grpc.aio.server(interceptors=[*guards, ErrorInterceptor()], options=options)
         register(self._server)
-        self._health = health.aio.HealthServicer()
+        self._health = Health()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflection.enable_server_reflection((service, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
+        reflection.enable_server_reflection((service, SERVICE_NAME, reflection.SERVICE_NAME), self._server)
         self.port = 0
 
     async def start(self) -> int:

@@ -8,6 +8,7 @@ import grpc
 
 from services.common.errors import DrainingError, InvalidInputError
 from services.common.grpc_server import Check, Server, Slots, answers
+from services.common.reservations import Reservations, hold_until_cancelled
 from services.decoder.blocks import FIRST_BLOCK, NEXT_BLOCKS
 from services.decoder.utterance import Pcm
 from trunkline.v1 import decoder_pb2, decoder_pb2_grpc
@@ -63,6 +64,7 @@ class SpeechDecoderServicer(decoder_pb2_grpc.SpeechDecoderServicer):
     def __init__(self, engine: Backend, slots: Slots, check: Check = answers) -> None:
         self._engine = engine
         self._slots = slots
+        self._reservations = Reservations(slots)
         self._check = check
 
     async def Info(  # noqa: N802  the contract's name
@@ -78,6 +80,7 @@ class SpeechDecoderServicer(decoder_pb2_grpc.SpeechDecoderServicer):
             block_tokens=NEXT_BLOCKS,
             capacity=self._slots.capacity,
             active=self._slots.active,
+            reserved=self._reservations.unused,
             model_revision=self._engine.revision,
             voices=self._engine.voices.ids,
         )
@@ -86,7 +89,7 @@ class SpeechDecoderServicer(decoder_pb2_grpc.SpeechDecoderServicer):
         self, request_iterator: AsyncIterator[decoder_pb2.SynthesizeRequest], context: Context
     ) -> AsyncIterator[decoder_pb2.SynthesizeResponse]:
         """One stream is one utterance; cancelling it frees its slot and stops its work."""
-        with self._slots.take():
+        async with self._reservations.stream(context):
             first = await anext(request_iterator, None)
             if first is None:
                 return
@@ -100,6 +103,14 @@ class SpeechDecoderServicer(decoder_pb2_grpc.SpeechDecoderServicer):
                         yield _response(pcm)
                 async for pcm in stream.finish():
                     yield _response(pcm)
+
+    async def Reserve(  # noqa: N802
+        self, request: decoder_pb2.SpeechDecoderReserveRequest, context: Context
+    ) -> AsyncIterator[decoder_pb2.SpeechDecoderReserveResponse]:
+        """Holds a slot while the stream is open. Raises AtCapacityError or DrainingError."""
+        with self._reservations.reserve() as reservation_id:
+            yield decoder_pb2.SpeechDecoderReserveResponse(reservation_id=reservation_id)
+            await hold_until_cancelled()
 
     async def RegisterVoice(  # noqa: N802
         self, request: decoder_pb2.RegisterVoiceRequest, context: Context

@@ -7,6 +7,7 @@ from typing import Any
 import grpc
 
 from services.common.grpc_server import Check, Slots, answers
+from services.common.reservations import Reservations, hold_until_cancelled
 from services.lm.conversation import Conversation
 from services.lm.engine import Engine
 from services.lm.prompt import ChatTemplate
@@ -35,6 +36,7 @@ class VoiceLMServicer(lm_pb2_grpc.VoiceLMServicer):
         self._engine = engine
         self._template = template
         self._slots = slots
+        self._reservations = Reservations(slots)
         self._revision = revision
         self._kv_tokens = kv_tokens
         self._check = check
@@ -54,6 +56,7 @@ class VoiceLMServicer(lm_pb2_grpc.VoiceLMServicer):
             speech_block=self._template.speech_block,
             capacity=self._slots.capacity,
             active=self._slots.active,
+            reserved=self._reservations.unused,
             model_revision=self._revision,
             kv_tokens=self._kv_tokens,
         )
@@ -64,8 +67,16 @@ class VoiceLMServicer(lm_pb2_grpc.VoiceLMServicer):
         context: grpc.aio.ServicerContext[Any, Any],
     ) -> AsyncIterator[lm_pb2.ConverseResponse]:
         """One session, from open to the end of the stream."""
-        with self._slots.take():
+        async with self._reservations.stream(context):
             conversation = Conversation(self._engine, self._template)
             async with contextlib.aclosing(conversation.run(request_iterator)) as responses:
                 async for response in responses:
                     yield response
+
+    async def Reserve(  # noqa: N802
+        self, request: lm_pb2.VoiceLMReserveRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> AsyncIterator[lm_pb2.VoiceLMReserveResponse]:
+        """Holds a slot while the stream is open. Raises AtCapacityError or DrainingError."""
+        with self._reservations.reserve() as reservation_id:
+            yield lm_pb2.VoiceLMReserveResponse(reservation_id=reservation_id)
+            await hold_until_cancelled()

@@ -9,6 +9,7 @@ import grpc
 
 from services.common.errors import InvalidInputError
 from services.common.grpc_server import Check, Server, Slots, answers
+from services.common.reservations import Reservations, hold_until_cancelled
 from services.tokenizer.engine import TokenizerInfo
 from services.tokenizer.streaming import Tokens
 from trunkline.v1 import tokenizer_pb2 as pb
@@ -53,6 +54,7 @@ class SpeechTokenizerServicer(pb_grpc.SpeechTokenizerServicer):
     def __init__(self, engine: Backend, slots: Slots, check: Check = answers) -> None:
         self._engine = engine
         self._slots = slots
+        self._reservations = Reservations(slots)
         self._check = check
         self._info = engine.info
 
@@ -69,6 +71,7 @@ class SpeechTokenizerServicer(pb_grpc.SpeechTokenizerServicer):
             block_tokens=info.block_tokens,
             capacity=self._slots.capacity,
             active=self._slots.active,
+            reserved=self._reservations.unused,
             model_revision=info.revision,
             max_seconds=info.max_seconds,
         )
@@ -84,7 +87,22 @@ class SpeechTokenizerServicer(pb_grpc.SpeechTokenizerServicer):
             AtCapacityError: every stream is taken.
             DrainingError: the service is stopping.
         """
-        with self._slots.take(), ExitStack() as held:
+        async with self._reservations.stream(context), aclosing(self._tokenize(request_iterator)) as responses:
+            async for response in responses:
+                yield response
+
+    async def Reserve(  # noqa: N802 - the contract's name
+        self, request: pb.SpeechTokenizerReserveRequest, context: Context
+    ) -> AsyncIterator[pb.SpeechTokenizerReserveResponse]:
+        """Holds a slot while the stream is open. Raises AtCapacityError or DrainingError."""
+        with self._reservations.reserve() as reservation_id:
+            yield pb.SpeechTokenizerReserveResponse(reservation_id=reservation_id)
+            await hold_until_cancelled()
+
+    async def _tokenize(
+        self, request_iterator: AsyncIterator[pb.TokenizeRequest]
+    ) -> AsyncGenerator[pb.TokenizeResponse, None]:
+        with ExitStack() as held:
             config = pb.TokenizeConfig()
             utterance: UtteranceStream | None = None
             first = True

@@ -11,6 +11,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from services.common.errors import InvalidInputError
 from services.common.grpc_server import Server, Slots
+from services.common.reservations import Reservations, hold_until_cancelled
 from trunkline.v1 import tokenizer_pb2 as pb
 from trunkline.v1 import tokenizer_pb2_grpc as rpc
 
@@ -22,6 +23,7 @@ class Holding(rpc.SpeechTokenizerServicer):
 
     def __init__(self, slots: Slots) -> None:
         self.slots = slots
+        self.reservations = Reservations(slots)
 
     async def Info(self, request: pb.SpeechTokenizerInfoRequest, context: Any) -> pb.SpeechTokenizerInfoResponse:
         return pb.SpeechTokenizerInfoResponse(capacity=self.slots.capacity, active=self.slots.active)
@@ -29,13 +31,20 @@ class Holding(rpc.SpeechTokenizerServicer):
     async def Tokenize(
         self, requests: AsyncIterator[pb.TokenizeRequest], context: Any
     ) -> AsyncIterator[pb.TokenizeResponse]:
-        with self.slots.take():
+        async with self.reservations.stream(context):
             yield pb.TokenizeResponse()
             async for request in requests:
                 if len(request.pcm) == 1:
                     raise InvalidInputError("one byte is no sample")
                 if len(request.pcm) == 2:
                     raise ZeroDivisionError("a secret")
+
+    async def Reserve(
+        self, request: pb.SpeechTokenizerReserveRequest, context: Any
+    ) -> AsyncIterator[pb.SpeechTokenizerReserveResponse]:
+        with self.reservations.reserve() as reservation_id:
+            yield pb.SpeechTokenizerReserveResponse(reservation_id=reservation_id)
+            await hold_until_cancelled()
 
 
 class Harness:

@@ -6,19 +6,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import grpc
 import httpx
 import pytest
 import redis.asyncio as redis
 
 from services.agent.conversation import Entry, Role, replay
 from services.agent.lm_session import LmSession, Sampling
-from services.agent.models import Deadlines
+from services.agent.models import ModelServices
 from services.agent.state.store import Store
 from tests.integration.personas import short_persona
 from tests.integration.stack import KEYS, Agent, Stack, free_again, running
 from tests.integration.webrtc_caller import Waveform, calling, sample
-from trunkline.v1 import lm_pb2_grpc
 
 ANSWER_TOKENS = 150
 
@@ -105,14 +103,17 @@ async def test_redis_holds_the_exact_tokens_of_a_conversation(
         entries = await recorded(store, caller.call_id, 4)
     assert [entry.role for entry in entries] == [Role.SYSTEM, Role.ASSISTANT, Role.USER, Role.ASSISTANT]
     answer = entries[-1]
-    async with grpc.aio.insecure_channel(tiny_stack.lm) as channel:
-        session = LmSession(lm_pb2_grpc.VoiceLMStub(channel), "from-redis", Deadlines())
+    models = ModelServices(tiny_stack.tokenizer, tiny_stack.lm, tiny_stack.decoder)
+    await models.connect(10.0, 16_000)
+    async with models.reserve("from-redis") as places:
+        session = LmSession(places.lm, "from-redis")
         await session.open(replay(entries[:-1]))
         async for _ in session.generate(Sampling(0.0, 0.8, ANSWER_TOKENS, seed=1)):
             pass
         continued = session.ids[-len(answer.ids) :]
         await session.close()
     assert continued == list(answer.ids)
+    await models.close()
     await store.redis.close()
 
 

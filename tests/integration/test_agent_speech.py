@@ -21,7 +21,7 @@ from services.agent.speech import Speech
 from services.agent.waterfall import STAGES
 from tests.integration.stack import Stack, running
 from tests.unit.lm.checkpoint import CODEBOOK
-from trunkline.v1 import decoder_pb2, lm_pb2
+from trunkline.v1 import decoder_pb2
 
 RATE = 16_000
 PACKET_BYTES = RATE // 50 * 2
@@ -106,12 +106,19 @@ def _left(before: set[asyncio.Task[Any]]) -> set[str]:
 
 async def greedy(models: ModelServices, ids: list[int], count: int) -> list[int]:
     """What a new session continues with after these ids."""
-    session = LmSession(models.lm, "rebuilt", Deadlines())
-    await session.open(ids)
-    async for _ in session.generate(Sampling(0.0, 1.0, count, seed=0)):
-        pass
-    await session.close()
-    return session.ids[len(ids) :]
+    async with models.reserve("rebuilt") as places:
+        session = LmSession(places.lm, "rebuilt")
+        await session.open(ids)
+        async for _ in session.generate(Sampling(0.0, 1.0, count, seed=0)):
+            pass
+        await session.close()
+        return session.ids[len(ids) :]
+
+
+async def being_synthesised(models: ModelServices) -> int:
+    """Streams at the decoder now."""
+    info = await models.decoder.serving[0].stub.Info(decoder_pb2.SpeechDecoderInfoRequest())
+    return info.active - info.reserved
 
 
 async def test_the_greeting_is_ready_before_the_answer_and_played_after_it(line: Line) -> None:
@@ -136,7 +143,7 @@ async def test_a_turn_is_recorded_with_its_exact_tokens_and_timed(
     await until(lambda: line.answers() == 1, "the greeting was played")
     line.says(question)
     await until(lambda: line.answers() == 2, "the turn was answered")
-    info = await models.lm.Info(lm_pb2.VoiceLMInfoRequest())
+    info = models.lm.serving[0].info
     codes = [i - info.speech_token_offset for i in line.entries[2].ids]
     spoken = [code for code in codes if 0 <= code < CODEBOOK]
     expected = np.load(golden_dir / "tokenizer" / "golden.npz")["ids1"].reshape(-1)
@@ -208,7 +215,7 @@ async def test_ten_barge_ins_at_random_moments_leave_no_sound_and_no_work(
         line.speech.caller_started(bytes(PACKET_BYTES))
         line.speech.caller_dropped()
         async with asyncio.timeout(60):
-            while (await models.decoder.Info(decoder_pb2.SpeechDecoderInfoRequest())).active:
+            while await being_synthesised(models):
                 await asyncio.sleep(0.01)
         await until(lambda: line.speech.floor_is_free, "all that worked for the answer has ended")
         assert len(line.packets) <= sent + 1, "nothing of the interrupted answer follows"
@@ -308,7 +315,7 @@ async def test_an_answer_begun_in_a_pause_is_forgotten_when_the_caller_goes_on(
     without, with_pauses = told
     assert [(entry.role, entry.ids) for entry in with_pauses] == [(entry.role, entry.ids) for entry in without]
     async with asyncio.timeout(5):
-        while (await models.decoder.Info(decoder_pb2.SpeechDecoderInfoRequest())).active:
+        while await being_synthesised(models):
             await asyncio.sleep(0.02)
 
 
@@ -358,7 +365,8 @@ async def test_a_full_context_loses_the_oldest_turns_only(models: ModelServices,
 
 
 async def test_no_room_at_the_lm_fails_before_the_answer(models: ModelServices) -> None:
-    sessions = [LmSession(models.lm, f"other-{i}", Deadlines()) for i in range(4)]
+    places = [models.reserve(f"other-{i}") for i in range(4)]
+    sessions = [LmSession(place.lm, f"other-{i}") for i, place in enumerate(places)]
     for session in sessions:
         await session.open()
     line = Line(models, SHORT)
@@ -367,6 +375,8 @@ async def test_no_room_at_the_lm_fails_before_the_answer(models: ModelServices) 
     assert error.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
     for session in sessions:
         await session.close()
+    for place in places:
+        await place.close()
     await line.speech.close()
 
 
@@ -375,7 +385,7 @@ async def test_services_that_die_end_the_call_in_bounded_time(
 ) -> None:
     others = {"tokenizer": tiny_stack.tokenizer, "lm": tiny_stack.lm}
     with running(tmp_path, {"decoder": golden_dir / "decoder"}, others) as own:
-        models = ModelServices(own.tokenizer, own.lm, own.decoder, Deadlines(first_s=10.0, next_s=10.0))
+        models = ModelServices(own.tokenizer, own.lm, own.decoder, Deadlines(silence_s=10.0))
         await models.connect(10.0, RATE)
         line = Line(models, LONG)
         await line.speech.prepare()

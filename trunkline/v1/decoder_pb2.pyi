@@ -19,6 +19,45 @@ else:
 DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
+class SpeechDecoderReserveRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALL_ID_FIELD_NUMBER: _builtins.int
+    call_id: _builtins.str
+    """For logs."""
+    def __init__(
+        self,
+        *,
+        call_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_id", b"call_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SpeechDecoderReserveRequest: _TypeAlias = SpeechDecoderReserveRequest  # noqa: Y015
+
+@_typing.final
+class SpeechDecoderReserveResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESERVATION_ID_FIELD_NUMBER: _builtins.int
+    reservation_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        reservation_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reservation_id", b"reservation_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SpeechDecoderReserveResponse: _TypeAlias = SpeechDecoderReserveResponse  # noqa: Y015
+
+@_typing.final
 class SpeechDecoderInfoRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -46,6 +85,7 @@ class SpeechDecoderInfoResponse(_message.Message):
     ACTIVE_FIELD_NUMBER: _builtins.int
     MODEL_REVISION_FIELD_NUMBER: _builtins.int
     VOICES_FIELD_NUMBER: _builtins.int
+    RESERVED_FIELD_NUMBER: _builtins.int
     sample_rate: _builtins.int
     """Sample rate of the PCM in responses, hertz."""
     codebook_size: _builtins.int
@@ -58,6 +98,8 @@ class SpeechDecoderInfoResponse(_message.Message):
     active: _builtins.int
     model_revision: _builtins.str
     """Names the weights; changes when they do."""
+    reserved: _builtins.int
+    """Slots of `active` that are held for a call and not used by a stream now."""
     @_builtins.property
     def block_tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     @_builtins.property
@@ -76,10 +118,11 @@ class SpeechDecoderInfoResponse(_message.Message):
         active: _builtins.int = ...,
         model_revision: _builtins.str = ...,
         voices: _abc.Iterable[_builtins.str] | None = ...,
+        reserved: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "block_tokens", b"block_tokens", "capacity", b"capacity", "codebook_size", b"codebook_size", "first_block_tokens", b"first_block_tokens", "model_revision", b"model_revision", "sample_rate", b"sample_rate", "token_rate", b"token_rate", "voices", b"voices"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "block_tokens", b"block_tokens", "capacity", b"capacity", "codebook_size", b"codebook_size", "first_block_tokens", b"first_block_tokens", "model_revision", b"model_revision", "reserved", b"reserved", "sample_rate", b"sample_rate", "token_rate", b"token_rate", "voices", b"voices"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

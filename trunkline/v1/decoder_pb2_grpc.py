@@ -51,6 +51,11 @@ class SpeechDecoderStub:
                 request_serializer=trunkline_dot_v1_dot_decoder__pb2.RegisterVoiceRequest.SerializeToString,
                 response_deserializer=trunkline_dot_v1_dot_decoder__pb2.RegisterVoiceResponse.FromString,
                 _registered_method=True)
+        self.Reserve = channel.unary_stream(
+                '/trunkline.v1.SpeechDecoder/Reserve',
+                request_serializer=trunkline_dot_v1_dot_decoder__pb2.SpeechDecoderReserveRequest.SerializeToString,
+                response_deserializer=trunkline_dot_v1_dot_decoder__pb2.SpeechDecoderReserveResponse.FromString,
+                _registered_method=True)
 
 
 class SpeechDecoderServicer:
@@ -81,6 +86,15 @@ class SpeechDecoderServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Reserve(self, request, context):
+        """Holds a slot for as long as the stream is open; its one message names it. A Synthesize stream that bears this id
+        in its metadata, as `trunkline-reservation`, uses this slot, one stream after another, and is let in also while the
+        service drains. An id that is not held (any more) is read as none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SpeechDecoderServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -98,6 +112,11 @@ def add_SpeechDecoderServicer_to_server(servicer, server):
                     servicer.RegisterVoice,
                     request_deserializer=trunkline_dot_v1_dot_decoder__pb2.RegisterVoiceRequest.FromString,
                     response_serializer=trunkline_dot_v1_dot_decoder__pb2.RegisterVoiceResponse.SerializeToString,
+            ),
+            'Reserve': grpc.unary_stream_rpc_method_handler(
+                    servicer.Reserve,
+                    request_deserializer=trunkline_dot_v1_dot_decoder__pb2.SpeechDecoderReserveRequest.FromString,
+                    response_serializer=trunkline_dot_v1_dot_decoder__pb2.SpeechDecoderReserveResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -183,6 +202,33 @@ class SpeechDecoder:
             '/trunkline.v1.SpeechDecoder/RegisterVoice',
             trunkline_dot_v1_dot_decoder__pb2.RegisterVoiceRequest.SerializeToString,
             trunkline_dot_v1_dot_decoder__pb2.RegisterVoiceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Reserve(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/trunkline.v1.SpeechDecoder/Reserve',
+            trunkline_dot_v1_dot_decoder__pb2.SpeechDecoderReserveRequest.SerializeToString,
+            trunkline_dot_v1_dot_decoder__pb2.SpeechDecoderReserveResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -44,6 +44,11 @@ class SpeechDecoderStub:
     """
     RegisterVoice: _grpc.UnaryUnaryMultiCallable[_decoder_pb2.RegisterVoiceRequest, _decoder_pb2.RegisterVoiceResponse]
     """A zero-shot voice from reference audio and its speech tokens."""
+    Reserve: _grpc.UnaryStreamMultiCallable[_decoder_pb2.SpeechDecoderReserveRequest, _decoder_pb2.SpeechDecoderReserveResponse]
+    """Holds a slot for as long as the stream is open; its one message names it. A Synthesize stream that bears this id
+    in its metadata, as `trunkline-reservation`, uses this slot, one stream after another, and is let in also while the
+    service drains. An id that is not held (any more) is read as none.
+    """
 
 @_typing.type_check_only
 class SpeechDecoderAsyncStub(SpeechDecoderStub):
@@ -61,6 +66,11 @@ class SpeechDecoderAsyncStub(SpeechDecoderStub):
     """
     RegisterVoice: _aio.UnaryUnaryMultiCallable[_decoder_pb2.RegisterVoiceRequest, _decoder_pb2.RegisterVoiceResponse]  # type: ignore[assignment]
     """A zero-shot voice from reference audio and its speech tokens."""
+    Reserve: _aio.UnaryStreamMultiCallable[_decoder_pb2.SpeechDecoderReserveRequest, _decoder_pb2.SpeechDecoderReserveResponse]  # type: ignore[assignment]
+    """Holds a slot for as long as the stream is open; its one message names it. A Synthesize stream that bears this id
+    in its metadata, as `trunkline-reservation`, uses this slot, one stream after another, and is let in also while the
+    service drains. An id that is not held (any more) is read as none.
+    """
 
 class SpeechDecoderServicer(metaclass=_abc_1.ABCMeta):
     """Errors: INVALID_ARGUMENT for tokens, audio or settings out of range, NOT_FOUND for an unknown voice,
@@ -93,5 +103,16 @@ class SpeechDecoderServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_decoder_pb2.RegisterVoiceResponse, _abc.Awaitable[_decoder_pb2.RegisterVoiceResponse]]:
         """A zero-shot voice from reference audio and its speech tokens."""
+
+    @_abc_1.abstractmethod
+    def Reserve(
+        self,
+        request: _decoder_pb2.SpeechDecoderReserveRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_decoder_pb2.SpeechDecoderReserveResponse], _abc.AsyncIterator[_decoder_pb2.SpeechDecoderReserveResponse]]:
+        """Holds a slot for as long as the stream is open; its one message names it. A Synthesize stream that bears this id
+        in its metadata, as `trunkline-reservation`, uses this slot, one stream after another, and is let in also while the
+        service drains. An id that is not held (any more) is read as none.
+        """
 
 def add_SpeechDecoderServicer_to_server(servicer: SpeechDecoderServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -64,6 +64,45 @@ FINISH_REASON_CONTEXT_FULL: FinishReason.ValueType  # 4
 Global___FinishReason: _TypeAlias = FinishReason  # noqa: Y015
 
 @_typing.final
+class VoiceLMReserveRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALL_ID_FIELD_NUMBER: _builtins.int
+    call_id: _builtins.str
+    """For logs."""
+    def __init__(
+        self,
+        *,
+        call_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_id", b"call_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VoiceLMReserveRequest: _TypeAlias = VoiceLMReserveRequest  # noqa: Y015
+
+@_typing.final
+class VoiceLMReserveResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESERVATION_ID_FIELD_NUMBER: _builtins.int
+    reservation_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        reservation_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reservation_id", b"reservation_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VoiceLMReserveResponse: _TypeAlias = VoiceLMReserveResponse  # noqa: Y015
+
+@_typing.final
 class VoiceLMInfoRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -92,6 +131,7 @@ class VoiceLMInfoResponse(_message.Message):
     ACTIVE_FIELD_NUMBER: _builtins.int
     MODEL_REVISION_FIELD_NUMBER: _builtins.int
     KV_TOKENS_FIELD_NUMBER: _builtins.int
+    RESERVED_FIELD_NUMBER: _builtins.int
     vocab_size: _builtins.int
     speech_token_offset: _builtins.int
     """Id of speech token 0 in the vocabulary, and how many speech tokens follow it."""
@@ -110,6 +150,8 @@ class VoiceLMInfoResponse(_message.Message):
     """Tokens whose keys and values fit into memory, over all sessions; 0 where the engine does not say. Beyond it, idle
     sessions are recomputed when they go on.
     """
+    reserved: _builtins.int
+    """Slots of `active` that are held for a call and not used by a stream now."""
     def __init__(
         self,
         *,
@@ -123,10 +165,11 @@ class VoiceLMInfoResponse(_message.Message):
         active: _builtins.int = ...,
         model_revision: _builtins.str = ...,
         kv_tokens: _builtins.int = ...,
+        reserved: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "capacity", b"capacity", "codebook_size", b"codebook_size", "context_length", b"context_length", "kv_tokens", b"kv_tokens", "model_revision", b"model_revision", "speech_block", b"speech_block", "speech_token_offset", b"speech_token_offset", "text_block", b"text_block", "vocab_size", b"vocab_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "capacity", b"capacity", "codebook_size", b"codebook_size", "context_length", b"context_length", "kv_tokens", b"kv_tokens", "model_revision", b"model_revision", "reserved", b"reserved", "speech_block", b"speech_block", "speech_token_offset", b"speech_token_offset", "text_block", b"text_block", "vocab_size", b"vocab_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -47,6 +47,11 @@ class VoiceLMStub:
                 request_serializer=trunkline_dot_v1_dot_lm__pb2.ConverseRequest.SerializeToString,
                 response_deserializer=trunkline_dot_v1_dot_lm__pb2.ConverseResponse.FromString,
                 _registered_method=True)
+        self.Reserve = channel.unary_stream(
+                '/trunkline.v1.VoiceLM/Reserve',
+                request_serializer=trunkline_dot_v1_dot_lm__pb2.VoiceLMReserveRequest.SerializeToString,
+                response_deserializer=trunkline_dot_v1_dot_lm__pb2.VoiceLMReserveResponse.FromString,
+                _registered_method=True)
 
 
 class VoiceLMServicer:
@@ -70,6 +75,15 @@ class VoiceLMServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Reserve(self, request, context):
+        """Holds a slot for as long as the stream is open; its one message names it. A Converse stream that bears this id
+        in its metadata, as `trunkline-reservation`, uses this slot, one stream after another, and is let in also while the
+        service drains. An id that is not held (any more) is read as none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_VoiceLMServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -82,6 +96,11 @@ def add_VoiceLMServicer_to_server(servicer, server):
                     servicer.Converse,
                     request_deserializer=trunkline_dot_v1_dot_lm__pb2.ConverseRequest.FromString,
                     response_serializer=trunkline_dot_v1_dot_lm__pb2.ConverseResponse.SerializeToString,
+            ),
+            'Reserve': grpc.unary_stream_rpc_method_handler(
+                    servicer.Reserve,
+                    request_deserializer=trunkline_dot_v1_dot_lm__pb2.VoiceLMReserveRequest.FromString,
+                    response_serializer=trunkline_dot_v1_dot_lm__pb2.VoiceLMReserveResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -141,6 +160,33 @@ class VoiceLM:
             '/trunkline.v1.VoiceLM/Converse',
             trunkline_dot_v1_dot_lm__pb2.ConverseRequest.SerializeToString,
             trunkline_dot_v1_dot_lm__pb2.ConverseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Reserve(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/trunkline.v1.VoiceLM/Reserve',
+            trunkline_dot_v1_dot_lm__pb2.VoiceLMReserveRequest.SerializeToString,
+            trunkline_dot_v1_dot_lm__pb2.VoiceLMReserveResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -42,6 +42,11 @@ class VoiceLMStub:
     """One stream is one session. Commands are executed in order; the first is open. The session ends with the stream.
     The KV cache is soft state: a session opened from the same ids on any replica continues the same way.
     """
+    Reserve: _grpc.UnaryStreamMultiCallable[_lm_pb2.VoiceLMReserveRequest, _lm_pb2.VoiceLMReserveResponse]
+    """Holds a slot for as long as the stream is open; its one message names it. A Converse stream that bears this id
+    in its metadata, as `trunkline-reservation`, uses this slot, one stream after another, and is let in also while the
+    service drains. An id that is not held (any more) is read as none.
+    """
 
 @_typing.type_check_only
 class VoiceLMAsyncStub(VoiceLMStub):
@@ -56,6 +61,11 @@ class VoiceLMAsyncStub(VoiceLMStub):
     Converse: _aio.StreamStreamMultiCallable[_lm_pb2.ConverseRequest, _lm_pb2.ConverseResponse]  # type: ignore[assignment]
     """One stream is one session. Commands are executed in order; the first is open. The session ends with the stream.
     The KV cache is soft state: a session opened from the same ids on any replica continues the same way.
+    """
+    Reserve: _aio.UnaryStreamMultiCallable[_lm_pb2.VoiceLMReserveRequest, _lm_pb2.VoiceLMReserveResponse]  # type: ignore[assignment]
+    """Holds a slot for as long as the stream is open; its one message names it. A Converse stream that bears this id
+    in its metadata, as `trunkline-reservation`, uses this slot, one stream after another, and is let in also while the
+    service drains. An id that is not held (any more) is read as none.
     """
 
 class VoiceLMServicer(metaclass=_abc_1.ABCMeta):
@@ -80,6 +90,17 @@ class VoiceLMServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_lm_pb2.ConverseResponse], _abc.AsyncIterator[_lm_pb2.ConverseResponse]]:
         """One stream is one session. Commands are executed in order; the first is open. The session ends with the stream.
         The KV cache is soft state: a session opened from the same ids on any replica continues the same way.
+        """
+
+    @_abc_1.abstractmethod
+    def Reserve(
+        self,
+        request: _lm_pb2.VoiceLMReserveRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_lm_pb2.VoiceLMReserveResponse], _abc.AsyncIterator[_lm_pb2.VoiceLMReserveResponse]]:
+        """Holds a slot for as long as the stream is open; its one message names it. A Converse stream that bears this id
+        in its metadata, as `trunkline-reservation`, uses this slot, one stream after another, and is let in also while the
+        service drains. An id that is not held (any more) is read as none.
         """
 
 def add_VoiceLMServicer_to_server(servicer: VoiceLMServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

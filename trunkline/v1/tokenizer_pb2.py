@@ -24,23 +24,27 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ctrunkline/v1/tokenizer.proto\x12\x0ctrunkline.v1\"\x1c\n\x1aSpeechTokenizerInfoRequest\"\xc2\x01\n\x1bSpeechTokenizerInfoResponse\x12\x13\n\x0bsample_rate\x18\x01 \x01(\r\x12\x15\n\rcodebook_size\x18\x02 \x01(\r\x12\x12\n\ntoken_rate\x18\x03 \x01(\x01\x12\x14\n\x0c\x62lock_tokens\x18\x04 \x01(\r\x12\x10\n\x08\x63\x61pacity\x18\x05 \x01(\r\x12\x0e\n\x06\x61\x63tive\x18\x06 \x01(\r\x12\x16\n\x0emodel_revision\x18\x07 \x01(\t\x12\x13\n\x0bmax_seconds\x18\x08 \x01(\r\"[\n\x0fTokenizeRequest\x12.\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x1c.trunkline.v1.TokenizeConfigH\x00\x12\r\n\x03pcm\x18\x02 \x01(\x0cH\x00\x42\t\n\x07payload\"O\n\x0eTokenizeConfig\x12\x17\n\x0finterim_results\x18\x01 \x01(\x08\x12\x0f\n\x07\x63\x61ll_id\x18\x02 \x01(\t\x12\x13\n\x0bsample_rate\x18\x03 \x01(\r\"[\n\x10TokenizeResponse\x12\x13\n\x0bstart_index\x18\x01 \x01(\r\x12\x10\n\x08start_ms\x18\x02 \x01(\r\x12\x0e\n\x06tokens\x18\x03 \x03(\r\x12\x10\n\x08is_final\x18\x04 \x01(\x08\x32\xbd\x01\n\x0fSpeechTokenizer\x12[\n\x04Info\x12(.trunkline.v1.SpeechTokenizerInfoRequest\x1a).trunkline.v1.SpeechTokenizerInfoResponse\x12M\n\x08Tokenize\x12\x1d.trunkline.v1.TokenizeRequest\x1a\x1e.trunkline.v1.TokenizeResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ctrunkline/v1/tokenizer.proto\x12\x0ctrunkline.v1\"0\n\x1dSpeechTokenizerReserveRequest\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\"8\n\x1eSpeechTokenizerReserveResponse\x12\x16\n\x0ereservation_id\x18\x01 \x01(\t\"\x1c\n\x1aSpeechTokenizerInfoRequest\"\xd4\x01\n\x1bSpeechTokenizerInfoResponse\x12\x13\n\x0bsample_rate\x18\x01 \x01(\r\x12\x15\n\rcodebook_size\x18\x02 \x01(\r\x12\x12\n\ntoken_rate\x18\x03 \x01(\x01\x12\x14\n\x0c\x62lock_tokens\x18\x04 \x01(\r\x12\x10\n\x08\x63\x61pacity\x18\x05 \x01(\r\x12\x0e\n\x06\x61\x63tive\x18\x06 \x01(\r\x12\x16\n\x0emodel_revision\x18\x07 \x01(\t\x12\x13\n\x0bmax_seconds\x18\x08 \x01(\r\x12\x10\n\x08reserved\x18\t \x01(\r\"[\n\x0fTokenizeRequest\x12.\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x1c.trunkline.v1.TokenizeConfigH\x00\x12\r\n\x03pcm\x18\x02 \x01(\x0cH\x00\x42\t\n\x07payload\"O\n\x0eTokenizeConfig\x12\x17\n\x0finterim_results\x18\x01 \x01(\x08\x12\x0f\n\x07\x63\x61ll_id\x18\x02 \x01(\t\x12\x13\n\x0bsample_rate\x18\x03 \x01(\r\"[\n\x10TokenizeResponse\x12\x13\n\x0bstart_index\x18\x01 \x01(\r\x12\x10\n\x08start_ms\x18\x02 \x01(\r\x12\x0e\n\x06tokens\x18\x03 \x03(\r\x12\x10\n\x08is_final\x18\x04 \x01(\x08\x32\xa5\x02\n\x0fSpeechTokenizer\x12[\n\x04Info\x12(.trunkline.v1.SpeechTokenizerInfoRequest\x1a).trunkline.v1.SpeechTokenizerInfoResponse\x12M\n\x08Tokenize\x12\x1d.trunkline.v1.TokenizeRequest\x1a\x1e.trunkline.v1.TokenizeResponse(\x01\x30\x01\x12\x66\n\x07Reserve\x12+.trunkline.v1.SpeechTokenizerReserveRequest\x1a,.trunkline.v1.SpeechTokenizerReserveResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'trunkline.v1.tokenizer_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SPEECHTOKENIZERINFOREQUEST']._serialized_start=46
-  _globals['_SPEECHTOKENIZERINFOREQUEST']._serialized_end=74
-  _globals['_SPEECHTOKENIZERINFORESPONSE']._serialized_start=77
-  _globals['_SPEECHTOKENIZERINFORESPONSE']._serialized_end=271
-  _globals['_TOKENIZEREQUEST']._serialized_start=273
-  _globals['_TOKENIZEREQUEST']._serialized_end=364
-  _globals['_TOKENIZECONFIG']._serialized_start=366
-  _globals['_TOKENIZECONFIG']._serialized_end=445
-  _globals['_TOKENIZERESPONSE']._serialized_start=447
-  _globals['_TOKENIZERESPONSE']._serialized_end=538
-  _globals['_SPEECHTOKENIZER']._serialized_start=541
-  _globals['_SPEECHTOKENIZER']._serialized_end=730
+  _globals['_SPEECHTOKENIZERRESERVEREQUEST']._serialized_start=46
+  _globals['_SPEECHTOKENIZERRESERVEREQUEST']._serialized_end=94
+  _globals['_SPEECHTOKENIZERRESERVERESPONSE']._serialized_start=96
+  _globals['_SPEECHTOKENIZERRESERVERESPONSE']._serialized_end=152
+  _globals['_SPEECHTOKENIZERINFOREQUEST']._serialized_start=154
+  _globals['_SPEECHTOKENIZERINFOREQUEST']._serialized_end=182
+  _globals['_SPEECHTOKENIZERINFORESPONSE']._serialized_start=185
+  _globals['_SPEECHTOKENIZERINFORESPONSE']._serialized_end=397
+  _globals['_TOKENIZEREQUEST']._serialized_start=399
+  _globals['_TOKENIZEREQUEST']._serialized_end=490
+  _globals['_TOKENIZECONFIG']._serialized_start=492
+  _globals['_TOKENIZECONFIG']._serialized_end=571
+  _globals['_TOKENIZERESPONSE']._serialized_start=573
+  _globals['_TOKENIZERESPONSE']._serialized_end=664
+  _globals['_SPEECHTOKENIZER']._serialized_start=667
+  _globals['_SPEECHTOKENIZER']._serialized_end=960
 # @@protoc_insertion_point(module_scope)

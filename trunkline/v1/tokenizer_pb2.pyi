@@ -19,6 +19,45 @@ else:
 DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
+class SpeechTokenizerReserveRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALL_ID_FIELD_NUMBER: _builtins.int
+    call_id: _builtins.str
+    """For logs."""
+    def __init__(
+        self,
+        *,
+        call_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_id", b"call_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SpeechTokenizerReserveRequest: _TypeAlias = SpeechTokenizerReserveRequest  # noqa: Y015
+
+@_typing.final
+class SpeechTokenizerReserveResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESERVATION_ID_FIELD_NUMBER: _builtins.int
+    reservation_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        reservation_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reservation_id", b"reservation_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SpeechTokenizerReserveResponse: _TypeAlias = SpeechTokenizerReserveResponse  # noqa: Y015
+
+@_typing.final
 class SpeechTokenizerInfoRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -45,6 +84,7 @@ class SpeechTokenizerInfoResponse(_message.Message):
     ACTIVE_FIELD_NUMBER: _builtins.int
     MODEL_REVISION_FIELD_NUMBER: _builtins.int
     MAX_SECONDS_FIELD_NUMBER: _builtins.int
+    RESERVED_FIELD_NUMBER: _builtins.int
     sample_rate: _builtins.int
     """Sample rate of the PCM in TokenizeRequest, hertz."""
     codebook_size: _builtins.int
@@ -59,6 +99,8 @@ class SpeechTokenizerInfoResponse(_message.Message):
     """Names the weights; changes when they do."""
     max_seconds: _builtins.int
     """Longest utterance, seconds."""
+    reserved: _builtins.int
+    """Slots of `active` that are held for a call and not used by a stream now."""
     def __init__(
         self,
         *,
@@ -70,10 +112,11 @@ class SpeechTokenizerInfoResponse(_message.Message):
         active: _builtins.int = ...,
         model_revision: _builtins.str = ...,
         max_seconds: _builtins.int = ...,
+        reserved: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "block_tokens", b"block_tokens", "capacity", b"capacity", "codebook_size", b"codebook_size", "max_seconds", b"max_seconds", "model_revision", b"model_revision", "sample_rate", b"sample_rate", "token_rate", b"token_rate"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "block_tokens", b"block_tokens", "capacity", b"capacity", "codebook_size", b"codebook_size", "max_seconds", b"max_seconds", "model_revision", b"model_revision", "reserved", b"reserved", "sample_rate", b"sample_rate", "token_rate", b"token_rate"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

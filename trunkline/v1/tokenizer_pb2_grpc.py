@@ -46,6 +46,11 @@ class SpeechTokenizerStub:
                 request_serializer=trunkline_dot_v1_dot_tokenizer__pb2.TokenizeRequest.SerializeToString,
                 response_deserializer=trunkline_dot_v1_dot_tokenizer__pb2.TokenizeResponse.FromString,
                 _registered_method=True)
+        self.Reserve = channel.unary_stream(
+                '/trunkline.v1.SpeechTokenizer/Reserve',
+                request_serializer=trunkline_dot_v1_dot_tokenizer__pb2.SpeechTokenizerReserveRequest.SerializeToString,
+                response_deserializer=trunkline_dot_v1_dot_tokenizer__pb2.SpeechTokenizerReserveResponse.FromString,
+                _registered_method=True)
 
 
 class SpeechTokenizerServicer:
@@ -67,6 +72,15 @@ class SpeechTokenizerServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Reserve(self, request, context):
+        """Holds a slot for as long as the stream is open; its one message names it. A Tokenize stream that bears this id
+        in its metadata, as `trunkline-reservation`, uses this slot, one stream after another, and is let in also while the
+        service drains. An id that is not held (any more) is read as none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SpeechTokenizerServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -79,6 +93,11 @@ def add_SpeechTokenizerServicer_to_server(servicer, server):
                     servicer.Tokenize,
                     request_deserializer=trunkline_dot_v1_dot_tokenizer__pb2.TokenizeRequest.FromString,
                     response_serializer=trunkline_dot_v1_dot_tokenizer__pb2.TokenizeResponse.SerializeToString,
+            ),
+            'Reserve': grpc.unary_stream_rpc_method_handler(
+                    servicer.Reserve,
+                    request_deserializer=trunkline_dot_v1_dot_tokenizer__pb2.SpeechTokenizerReserveRequest.FromString,
+                    response_serializer=trunkline_dot_v1_dot_tokenizer__pb2.SpeechTokenizerReserveResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -137,6 +156,33 @@ class SpeechTokenizer:
             '/trunkline.v1.SpeechTokenizer/Tokenize',
             trunkline_dot_v1_dot_tokenizer__pb2.TokenizeRequest.SerializeToString,
             trunkline_dot_v1_dot_tokenizer__pb2.TokenizeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Reserve(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/trunkline.v1.SpeechTokenizer/Reserve',
+            trunkline_dot_v1_dot_tokenizer__pb2.SpeechTokenizerReserveRequest.SerializeToString,
+            trunkline_dot_v1_dot_tokenizer__pb2.SpeechTokenizerReserveResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -39,6 +39,11 @@ class SpeechTokenizerStub:
     """What this replica can do; constant while it runs."""
     Tokenize: _grpc.StreamStreamMultiCallable[_tokenizer_pb2.TokenizeRequest, _tokenizer_pb2.TokenizeResponse]
     """One stream is one utterance. The client half-closes at its end; the last tokens follow, then OK."""
+    Reserve: _grpc.UnaryStreamMultiCallable[_tokenizer_pb2.SpeechTokenizerReserveRequest, _tokenizer_pb2.SpeechTokenizerReserveResponse]
+    """Holds a slot for as long as the stream is open; its one message names it. A Tokenize stream that bears this id
+    in its metadata, as `trunkline-reservation`, uses this slot, one stream after another, and is let in also while the
+    service drains. An id that is not held (any more) is read as none.
+    """
 
 @_typing.type_check_only
 class SpeechTokenizerAsyncStub(SpeechTokenizerStub):
@@ -51,6 +56,11 @@ class SpeechTokenizerAsyncStub(SpeechTokenizerStub):
     """What this replica can do; constant while it runs."""
     Tokenize: _aio.StreamStreamMultiCallable[_tokenizer_pb2.TokenizeRequest, _tokenizer_pb2.TokenizeResponse]  # type: ignore[assignment]
     """One stream is one utterance. The client half-closes at its end; the last tokens follow, then OK."""
+    Reserve: _aio.UnaryStreamMultiCallable[_tokenizer_pb2.SpeechTokenizerReserveRequest, _tokenizer_pb2.SpeechTokenizerReserveResponse]  # type: ignore[assignment]
+    """Holds a slot for as long as the stream is open; its one message names it. A Tokenize stream that bears this id
+    in its metadata, as `trunkline-reservation`, uses this slot, one stream after another, and is let in also while the
+    service drains. An id that is not held (any more) is read as none.
+    """
 
 class SpeechTokenizerServicer(metaclass=_abc_1.ABCMeta):
     """Errors: INVALID_ARGUMENT for audio or settings out of range, RESOURCE_EXHAUSTED when every stream is taken,
@@ -72,5 +82,16 @@ class SpeechTokenizerServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_tokenizer_pb2.TokenizeResponse], _abc.AsyncIterator[_tokenizer_pb2.TokenizeResponse]]:
         """One stream is one utterance. The client half-closes at its end; the last tokens follow, then OK."""
+
+    @_abc_1.abstractmethod
+    def Reserve(
+        self,
+        request: _tokenizer_pb2.SpeechTokenizerReserveRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_tokenizer_pb2.SpeechTokenizerReserveResponse], _abc.AsyncIterator[_tokenizer_pb2.SpeechTokenizerReserveResponse]]:
+        """Holds a slot for as long as the stream is open; its one message names it. A Tokenize stream that bears this id
+        in its metadata, as `trunkline-reservation`, uses this slot, one stream after another, and is let in also while the
+        service drains. An id that is not held (any more) is read as none.
+        """
 
 def add_SpeechTokenizerServicer_to_server(servicer: SpeechTokenizerServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
