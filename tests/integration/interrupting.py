@@ -75,7 +75,8 @@ class Line:
         decided = self.barge_ins[-1]
         await asyncio.sleep(max(0.0, decided + IDLE_AFTER_S - time.time()))
         lm, decoder = self._cpu_s("lm"), self._cpu_s("decoder")
-        streams = (await self._decoder.Info(decoder_pb2.SpeechDecoderInfoRequest())).active
+        info = await self._decoder.Info(decoder_pb2.SpeechDecoderInfoRequest())
+        streams = info.active - info.reserved
         await asyncio.sleep(max(0.0, decided + IDLE_AFTER_S + IDLE_FOR_S - time.time()))
         lm, decoder = self._cpu_s("lm") - lm, self._cpu_s("decoder") - decoder
         last = self._last_sound(begin, decided)

@@ -72,6 +72,13 @@ class Process:
         self._child.kill()
         self._child.wait()
 
+    def terminate(self) -> None:
+        """SIGTERM; `wait` tells when it has ended."""
+        self._child.send_signal(signal.SIGTERM)
+
+    def wait(self, seconds: float) -> int:
+        return self._child.wait(seconds)
+
     def stop(self, seconds: float = 60.0) -> int:
         """SIGTERM, and SIGKILL when that is not enough; returns the exit status."""
         if self._child.poll() is None:

@@ -32,11 +32,11 @@ LONG = Persona(name="long", prompt="Talk on.", greeting="Hello.", temperature=0.
 class Line:
     """A `Speech` with its packets, entries and events caught."""
 
-    def __init__(self, models: ModelServices, persona: Persona) -> None:
+    def __init__(self, models: ModelServices, persona: Persona, call_id: str = "test-call") -> None:
         self.entries: list[Entry] = []
         self.events: list[Event] = []
         self.packets: list[bytes] = []
-        self.speech = Speech("test-call", persona, models, self.entries.append, self.events.append)
+        self.speech = Speech(call_id, persona, models, self.entries.append, self.events.append)
 
     async def send(self, packet: bytes) -> None:
         self.packets.append(packet)

@@ -39,6 +39,7 @@ class Pool(Generic[S]):
         lookup: Lookup = look_up,
         clock: Callable[[], float] = time.monotonic,
         random: Random | None = None,
+        resolve_s: float = RESOLVE_S,
     ) -> None:
         self.stage = stage
         self.targets = targets
@@ -48,6 +49,7 @@ class Pool(Generic[S]):
         self.random = random or Random()
         self._fits = fits
         self._lookup = lookup
+        self._resolve_s = resolve_s
         self._clock = clock
         self._replicas: dict[str, Replica[S]] = {}
         self._listeners: set[Callable[[], None]] = set()
@@ -118,7 +120,7 @@ class Pool(Generic[S]):
                 log.warning("a name cannot be looked up", extra={"stage": self.stage.name, "why": error.strerror})
             if not self.targets.names:
                 return
-            await asyncio.sleep(RESOLVE_S * self.random.uniform(0.8, 1.2))
+            await asyncio.sleep(self._resolve_s * self.random.uniform(0.8, 1.2))
 
     async def _take(self, addresses: dict[str, str]) -> None:
         """These are all there are: new ones are watched, those that are gone and dead are forgotten."""

@@ -101,7 +101,7 @@ class Replica(Generic[S]):
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._become(State.DEAD)
+        self.state = State.DEAD
         await self._channel.close()
 
     async def answers(self, seconds: float) -> bool:
@@ -164,6 +164,8 @@ class Replica(Generic[S]):
     def _become(self, state: State) -> None:
         if state is self.state:
             return
-        log.info("replica", extra={"stage": self.stage.name, "address": self.address, "state": state.value})
+        if self.state is not State.UNKNOWN:
+            extra = {"stage": self.stage.name, "address": self.address, "state": state.value}
+            log.info("a replica has changed", extra=extra)
         self.state = state
         self._changed()

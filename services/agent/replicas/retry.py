@@ -1,6 +1,7 @@
 """Trying again, elsewhere: how often, how soon, and how much of it an agent may do."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable
 
 from tenacity import (
     AsyncRetrying,
@@ -21,14 +22,14 @@ _RETURN = 0.2
 class RetryBudget:
     """Of one stage, over all calls: when everything fails, retries must not make it worse (gRFC A6).
 
-    A retry costs a token; what succeeds gives a part of one back.
+    A failure costs a token; what succeeds gives a part of one back.
     """
 
     def __init__(self) -> None:
         self._tokens = _TOKENS
 
     def spend(self) -> bool:
-        """Whether one more retry is all right; it is counted."""
+        """Something failed: whether it may be tried again."""
         if self._tokens < 1.0:
             return False
         self._tokens -= 1.0
@@ -39,7 +40,11 @@ class RetryBudget:
         self._tokens = min(_TOKENS, self._tokens + _RETURN)
 
 
-def attempts(budget: RetryBudget, until: Callable[[], bool] = lambda: False) -> AsyncRetrying:
+def attempts(
+    budget: RetryBudget,
+    until: Callable[[], bool] = lambda: False,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> AsyncRetrying:
     """Retries what another replica may do better: at once, then after random, growing pauses.
 
     Args:
@@ -53,5 +58,6 @@ def attempts(budget: RetryBudget, until: Callable[[], bool] = lambda: False) -> 
         stop=stop_after_attempt(ATTEMPTS),
         wait=wait_chain(wait_none(), wait_random_exponential(multiplier=0.1, max=1.0)),
         retry=retry_if_exception(again),
+        sleep=sleep,
         reraise=True,
     )

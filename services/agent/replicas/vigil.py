@@ -57,13 +57,17 @@ class Vigil:
         """Returns when the stream is late."""
         while not self.late:
             await asyncio.sleep(TICK_S)
-            if not self._due():
-                self._silent_s = 0.0
-                continue
-            # Time in which this process itself stood still is not the replica's.
-            self._silent_s += TICK_S
-            self.late = self._silent_s >= self._deadline_s or await self._hangs()
-        self._pool.patience.lost()
+            await self.tick()
+
+    async def tick(self) -> None:
+        """`TICK_S` have gone by. Time in which this process itself stood still is not the replica's."""
+        if not self._due():
+            self._silent_s = 0.0
+            return
+        self._silent_s += TICK_S
+        self.late = self._silent_s >= self._deadline_s or await self._hangs()
+        if self.late:
+            self._pool.patience.lost()
 
     async def _hangs(self) -> bool:
         if self._last or not self._pool.is_alternative_to(self._replica):
