@@ -32,7 +32,7 @@ def test_anything_else_is_refused_in_words(value: str) -> None:
 
 async def test_each_address_of_a_name_is_a_replica_and_none_counts_twice() -> None:
     found = await Targets.parse("10.0.0.2:7,dns:pods:7,dns:none:7").resolve(records)
-    assert found == ["10.0.0.2:7", "10.0.0.1:7", "[fd00::1]:7"]
+    assert found == {"10.0.0.2:7": "", "10.0.0.1:7": "pods", "[fd00::1]:7": "pods"}
 
 
 async def test_the_systems_resolver_is_asked() -> None:
