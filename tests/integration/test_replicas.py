@@ -25,7 +25,7 @@ from services.agent.replicas.stages import TOKENIZER
 from services.agent.speaking import Speaker
 from tests.integration.cable import Cable, two_cables
 from tests.integration.stack import HOST, Process, Stack
-from tests.integration.test_agent_speech import LONG, RATE, SHORT, Line, until
+from tests.integration.test_agent_speech import RATE, SHORT, Line, until
 from tests.unit.lm.checkpoint import write_checkpoint
 
 GREEDY = Sampling(0.0, 1.0, 120, seed=5)
@@ -353,7 +353,7 @@ async def test_a_replica_that_drains_ends_what_it_does_and_hands_the_rest_over(
     await models.connect(60.0, RATE)
     await until(lambda: len(models.lm.serving) == 2, "both replicas serve")
     talking, idle = (
-        Line(models, LONG.model_copy(update={"greeting": ""}), call_id)
+        Line(models, SHORT.model_copy(update={"greeting": "", "max_new_tokens": 90}), call_id)
         for call_id in those_that_go_to(address, models, 2)
     )
     for line in (talking, idle):
