@@ -44,6 +44,10 @@ class AgentSettings(StateSettings):
     sip_networks: str = Field("", description="source networks whose SIP is read, such as 10.0.0.0/8; empty for all")
     sip_called_headers: str = Field("P-Called-Party-ID,To", description="where the called number stands, best first")
     sip_caller_headers: str = Field("From", description="where the caller stands, best first")
+    sip_busy: Literal["503", "486"] = Field(
+        "503",
+        description="calls over capacity: 503 with Retry-After, for an edge that tries elsewhere, or 486 for phones",
+    )
     rtp_timeout: int = Field(30, ge=1, le=3600, description="seconds without media after which a call is given up")
     http_listen: str = Field("127.0.0.1:8080", description="host:port of the web page and its signalling")
     calls_listen: str = Field("127.0.0.1:50050", description="host:port of the Calls gRPC service; port 0: a free one")

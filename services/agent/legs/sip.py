@@ -123,7 +123,7 @@ class SipEndpoint:
     async def close(self) -> None:
         """Hangs up what is left, takes registrations back and closes the ports."""
         for leg in tuple(self._legs):
-            await leg.hang_up("agent stopped")
+            await leg.decline(CallRefusedError("agent stopped"))
         for offer in tuple(self._offers):
             offer.cancel()
         await asyncio.gather(*self._offers, return_exceptions=True)
@@ -248,7 +248,7 @@ class SipEndpoint:
             await self._acceptor(leg)
         except CallRefusedError as refusal:
             log.info("call refused", extra={"reason": refusal.reason, "sip_call_id": leg.sip_call_id})
-            await leg.hang_up(refusal.reason)
+            await leg.decline(refusal)
         except Exception:
             log.exception("a call could not be taken", extra={"sip_call_id": leg.sip_call_id})
             await leg.hang_up("internal error")

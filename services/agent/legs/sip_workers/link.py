@@ -232,7 +232,7 @@ class WorkerLink:
             verdict = Verdict(call, refusal.reason, refusal.retry_after_s)
         except Exception:
             log.exception("a call could not be taken")
-            verdict = Verdict(call, "internal error")
+            verdict = Verdict(call, "internal error", CallRefusedError("").retry_after_s)
         if verdict.refusal:
             leg.end(verdict.refusal)
         self.tell(verdict)

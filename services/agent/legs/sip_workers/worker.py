@@ -14,6 +14,7 @@ from services.agent.legs.sip_media import POLL_S
 from services.agent.legs.sip_workers.connection import Connection
 from services.agent.legs.sip_workers.messages import (
     Answer,
+    Decline,
     Dial,
     Ended,
     Failed,
@@ -128,6 +129,8 @@ class Worker:
                 return Reply(request.number, output_rate=await self._answer(call))
             case HangUp(call=call, reason=reason):
                 await self._leg(call).hang_up(reason)
+            case Decline(call=call, reason=reason, retry_after_s=retry_after_s):
+                await self._leg(call).decline(CallRefusedError(reason, retry_after_s))
             case Transfer(call=call, target=target):
                 await self._leg(call).transfer(target)
             case SendDtmf(call=call, digits=digits):
