@@ -157,6 +157,11 @@ class Call:
         """Has the bot say a text after what it is saying now."""
         self._speech.say(text)
 
+    def say_closing(self) -> None:
+        """Has the bot say that the call will end, when it is live."""
+        if self.record.state is CallState.LIVE and self._persona.closing:
+            self.say(self._persona.closing)
+
     async def _live(self) -> None:
         reason = "internal failure"
         try:

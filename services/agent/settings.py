@@ -75,6 +75,12 @@ class AgentSettings(StateSettings):
     )
     speculative: bool = Field(True, description="begin the answer in a pause that may be the end of the caller's turn")
     max_call_minutes: float = Field(60.0, gt=0, le=1440, description="a call is ended after this")
+    drain_seconds: float = Field(
+        600.0, ge=0, le=86_400, description="seconds that live calls may go on after SIGTERM; a second signal ends them"
+    )
+    drain_notice_seconds: float = Field(
+        30.0, ge=0, le=600, description="seconds before the end of that time at which the callers are told"
+    )
     ring_timeout: float = Field(45.0, ge=1, le=180, description="seconds that a call which we place may ring")
     public_url: str = Field("", description="https://host where carriers call this agent's webhooks; empty for none")
     media_url: str = Field("", description="wss://host where they reach this very agent; empty: that of --public-url")

@@ -243,6 +243,11 @@ class Switchboard:
             await leg.hang_up(error.reason)
             raise AtCapacityError(error.reason) from error
 
+    def announce_closing(self) -> None:
+        """Has the bot tell each caller that the call will end."""
+        for call in self.calls:
+            call.say_closing()
+
     async def close(self, reason: str) -> None:
         """Takes no more calls and ends those there are, ringing ones as soon as they are ready."""
         self.slots.draining = True

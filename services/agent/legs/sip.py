@@ -120,6 +120,10 @@ class SipEndpoint:
             call._on_stack_event(event)
         return leg
 
+    async def withdraw(self) -> None:
+        """Takes registrations back, so that trunks bring no new calls; those there are go on. Idempotent."""
+        await asyncio.gather(*(line.close() for line in self._trunks))
+
     async def close(self) -> None:
         """Hangs up what is left, takes registrations back and closes the ports."""
         for leg in tuple(self._legs):
@@ -127,7 +131,7 @@ class SipEndpoint:
         for offer in tuple(self._offers):
             offer.cancel()
         await asyncio.gather(*self._offers, return_exceptions=True)
-        await asyncio.gather(*(line.close() for line in self._trunks))
+        await self.withdraw()
         with contextlib.suppress(BaresipError):
             await self._runtime.close()
         self._forget_files()

@@ -34,6 +34,7 @@ from services.agent.legs.sip_workers.messages import (
     Start,
     ToAgent,
     Verdict,
+    Withdraw,
 )
 
 log = logging.getLogger(__name__)
@@ -147,6 +148,11 @@ class WorkerLink:
             raise
         leg.from_, leg.to = reply.from_, reply.to
         return leg
+
+    async def withdraw(self) -> None:
+        """Takes registrations back; calls go on."""
+        with contextlib.suppress(LegError):  # it died, and what it was told from now on has none
+            await self.ask(Withdraw())
 
     async def close(self) -> None:
         """Has the worker hang up what is left and end; ends it when it does not."""

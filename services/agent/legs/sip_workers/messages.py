@@ -60,6 +60,10 @@ class Dial(Message, frozen=True):
     target: str
 
 
+class Withdraw(Message, frozen=True):
+    """Take registrations back; see `SipEndpoint.withdraw`."""
+
+
 class Ping(Message, frozen=True):
     """Nothing to do; the reply shows that the worker lives, and with how many tasks."""
 
@@ -68,7 +72,7 @@ class Request(Message, frozen=True):
     """Something to be done, and answered by a `Reply` with the same number."""
 
     number: int
-    what: Answer | HangUp | Decline | Transfer | SendDtmf | Hold | Dial | Ping
+    what: Answer | HangUp | Decline | Transfer | SendDtmf | Hold | Dial | Withdraw | Ping
 
 
 class Start(Message, frozen=True):
@@ -174,6 +178,6 @@ class Ended(Message, frozen=True):
     reason: str
 
 
-Ask = Answer | HangUp | Decline | Transfer | SendDtmf | Hold | Dial | Ping
+Ask = Answer | HangUp | Decline | Transfer | SendDtmf | Hold | Dial | Withdraw | Ping
 ToWorker = Start | Request | Verdict | Play | Flush
 ToAgent = Ready | Failed | Reply | Incoming | Heard | Key | Held | Ended

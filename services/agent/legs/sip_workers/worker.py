@@ -35,6 +35,7 @@ from services.agent.legs.sip_workers.messages import (
     ToWorker,
     Transfer,
     Verdict,
+    Withdraw,
 )
 
 log = logging.getLogger(__name__)
@@ -142,6 +143,9 @@ class Worker:
                 leg = await self._endpoint.dial(target)
                 self._keep(call, leg)
                 return Reply(request.number, from_=leg.from_, to=leg.to)
+            case Withdraw():
+                assert self._endpoint is not None
+                await self._endpoint.withdraw()
             case Ping():
                 return Reply(request.number, tasks=len(asyncio.all_tasks()))
         return Reply(request.number)
