@@ -5,8 +5,9 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from services.agent.call import Surroundings
 from services.agent.calls import SERVICE, CallsServicer
 from services.agent.carriers.desk import CarrierDesk
 from services.agent.carriers.settings import CarrierSettings
+from services.agent.drain import DrainPlan, drain
 from services.agent.events import EventBus
 from services.agent.http import HttpServer, make_app
 from services.agent.ice import IceServers
@@ -58,28 +60,54 @@ async def run(settings: AgentSettings) -> str:
     Raises:
         StartError: something it needs is missing or taken.
     """
-    stop = asyncio.Event()
+    stop, hurry = asyncio.Event(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        asyncio.get_running_loop().add_signal_handler(number, lambda: (hurry if stop.is_set() else stop).set())
     async with AsyncExitStack() as stack:
         try:
-            port, failed = await start(settings, stack)
+            running = await start(settings, stack)
         except (StateError, ModelError, PersonaError, PhoneLineError, SetupError, OSError) as error:
             raise StartError(" ".join(str(error).split())) from error
-        print(f"agent: serving on port {port}", flush=True)
-        stopped = asyncio.create_task(stop.wait())
-        endings: set[asyncio.Future[Any]] = {stopped, failed}
-        await asyncio.wait(endings, return_when=asyncio.FIRST_COMPLETED)
-        stopped.cancel()
+        print(f"agent: serving on port {running.port}", flush=True)
+        failed = running.failed
+        if await _first(stop, failed):
+            plan = DrainPlan(settings.drain_seconds, settings.drain_notice_seconds)
+            hurried = asyncio.ensure_future(_first(hurry, failed))
+            await drain(running.switchboard, plan, running.withdraw, hurried)
+            hurried.cancel()
         log.info("stopping")
         return failed.result() if failed.done() else ""
 
 
-async def start(settings: AgentSettings, stack: AsyncExitStack) -> "tuple[int, asyncio.Future[str]]":
-    """Starts everything, each part's stop pushed on the stack.
+async def _first(event: asyncio.Event, failed: "asyncio.Future[str]") -> bool:
+    """Waits for the event, or for a part to fail for good; whether it was the event."""
+    happened = asyncio.create_task(event.wait())
+    try:
+        endings: set[asyncio.Future[Any]] = {happened, failed}
+        await asyncio.wait(endings, return_when=asyncio.FIRST_COMPLETED)
+        return happened.done()
+    finally:
+        happened.cancel()
 
-    Returns the port of the Calls service, and a future that resolves when a part fails for good.
+
+@dataclass(frozen=True)
+class Running:
+    """An agent that serves.
+
+    Attributes:
+        port: of the Calls service.
+        failed: resolves when a part fails for good, with what went wrong.
+        withdraw: makes it known that new calls should go elsewhere.
     """
+
+    port: int
+    failed: "asyncio.Future[str]"
+    switchboard: Switchboard
+    withdraw: Callable[[], Awaitable[None]]
+
+
+async def start(settings: AgentSettings, stack: AsyncExitStack) -> Running:
+    """Starts everything, each part's stop pushed on the stack."""
     personas = load_personas(settings.personas, settings.persona)
     line = sip_settings(settings) if settings.sip_listen else None
     recordings = _recordings(settings, personas.values(), stack)
@@ -131,6 +159,7 @@ async def start(settings: AgentSettings, stack: AsyncExitStack) -> "tuple[int, a
     await http.start()
     stack.push_async_callback(http.stop)
     failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    sip: SipWorkers | None = None
     if line is not None:
         sip = _sip_workers(line, settings.sip_workers, switchboard)
         for worker in sip.settings:
@@ -146,10 +175,15 @@ async def start(settings: AgentSettings, stack: AsyncExitStack) -> "tuple[int, a
         bus.close()
         await calls.drain(GRACE_S)
 
+    async def withdraw() -> None:
+        await calls.set_serving(False)
+        if sip is not None:
+            await sip.withdraw()
+
     stack.push_async_callback(stop_serving)
     undertaker = asyncio.create_task(bury_lost(store), name="undertaker")
     stack.callback(undertaker.cancel)
-    return port, failed
+    return Running(port, failed, switchboard, withdraw)
 
 
 def _desk(settings: AgentSettings, switchboard: Switchboard) -> CarrierDesk | None:

@@ -98,7 +98,7 @@ async def ask(question: Pcm, target: Target) -> Asked:
         await leg.hang_up("question answered")
         story = await watch.finish(5.0)
     except LegError as error:
-        why = "all lines are busy" if str(error) == "busy" else str(error)
+        why = "all lines are busy" if str(error) in ("busy", "refused: 503") else str(error)
         raise AskError(f"the call to {target.sip} was not answered: {why}") from error
     except OSError as error:
         raise AskError(str(error)) from error

@@ -15,7 +15,16 @@ from services.agent.actions.runner import ActionRunner
 from services.agent.actions.webhook import Webhooks
 from services.agent.echo import PlayedLine
 from services.agent.events import INTERNAL, CallRecord, CallState, Dtmf, Event, EventBus, Speaking
-from services.agent.legs.base import INPUT_RATE, Leg, LegError, LegKind, OwnQueue, ReturningLeg
+from services.agent.legs.base import (
+    INPUT_RATE,
+    CallRefusedError,
+    DecliningLeg,
+    Leg,
+    LegError,
+    LegKind,
+    OwnQueue,
+    ReturningLeg,
+)
 from services.agent.models import ModelServices
 from services.agent.outbound.outcome import DialOutcome, NotAnsweredError
 from services.agent.outbound.placed import DialOptions, PlacedCall
@@ -109,6 +118,11 @@ class Call:
         """Names the call."""
         return self.record.call_id
 
+    @property
+    def hanging_up(self) -> "asyncio.Future[str]":
+        """Resolves with the reason when `hang_up` was called."""
+        return self._hang_up
+
     async def prepare(self) -> None:
         """Gets everything ready to speak while the leg rings.
 
@@ -123,9 +137,11 @@ class Call:
         self._publish_outside(self.record)
         await self._speech.prepare()
 
-    async def abandon(self, reason: str) -> None:
+    async def abandon(self, refusal: CallRefusedError) -> None:
         """Ends a call that was not started."""
-        await self._wind_up(reason)
+        if isinstance(self.leg, DecliningLeg):
+            await _finish(asyncio.create_task(self.leg.decline(refusal)), "leg")
+        await self._wind_up(refusal.reason)
 
     def start(self, on_over: Callable[["Call"], None]) -> None:
         """Answers and lives on its own; `on_over` is called when nothing of the call is left."""
@@ -140,6 +156,11 @@ class Call:
     def say(self, text: str) -> None:
         """Has the bot say a text after what it is saying now."""
         self._speech.say(text)
+
+    def say_closing(self) -> None:
+        """Has the bot say that the call will end, when it is live."""
+        if self.record.state is CallState.LIVE and self._persona.closing:
+            self.say(self._persona.closing)
 
     async def _live(self) -> None:
         reason = "internal failure"

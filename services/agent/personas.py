@@ -44,6 +44,10 @@ class Persona(BaseModel):
     prompt: str = Field(min_length=1, description="who the bot is and the facts it knows")
     greeting: str = Field("", description="said when the call is answered; empty for none")
     apology: str = Field("I'm sorry, something went wrong. Please say that again.", min_length=1)
+    closing: _Spoken = Field(
+        "I'm sorry, this line will close in a moment. Please call again.",
+        description="said when the agent must stop while the call is live; may be empty",
+    )
     language: str = Field("en", pattern=r"^[a-z]{2}(-[A-Z]{2})?$")
     voice: str = Field("", description="a voice of the decoder; empty for the default one")
     temperature: float = Field(0.2, ge=0.0, le=2.0, description="0 is greedy")

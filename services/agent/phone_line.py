@@ -128,6 +128,7 @@ def sip_settings(settings: AgentSettings) -> SipSettings:
             networks=networks_named(settings.sip_networks),
             called_headers=_names(settings.sip_called_headers),
             caller_headers=_names(settings.sip_caller_headers),
+            busy_status=int(settings.sip_busy),
         )
     except ValueError as error:
         raise PhoneLineError(str(error)) from error

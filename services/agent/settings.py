@@ -45,6 +45,10 @@ class AgentSettings(StateSettings):
     sip_networks: str = Field("", description="source networks whose SIP is read, such as 10.0.0.0/8; empty for all")
     sip_called_headers: str = Field("P-Called-Party-ID,To", description="where the called number stands, best first")
     sip_caller_headers: str = Field("From", description="where the caller stands, best first")
+    sip_busy: Literal["503", "486"] = Field(
+        "503",
+        description="calls over capacity: 503 with Retry-After, for an edge that tries elsewhere, or 486 for phones",
+    )
     rtp_timeout: int = Field(30, ge=1, le=3600, description="seconds without media after which a call is given up")
     http_listen: str = Field("127.0.0.1:8080", description="host:port of the web page and its signalling")
     calls_listen: str = Field("127.0.0.1:50050", description="host:port of the Calls gRPC service; port 0: a free one")
@@ -72,6 +76,12 @@ class AgentSettings(StateSettings):
     )
     speculative: bool = Field(True, description="begin the answer in a pause that may be the end of the caller's turn")
     max_call_minutes: float = Field(60.0, gt=0, le=1440, description="a call is ended after this")
+    drain_seconds: float = Field(
+        600.0, ge=0, le=86_400, description="seconds that live calls may go on after SIGTERM; a second signal ends them"
+    )
+    drain_notice_seconds: float = Field(
+        30.0, ge=0, le=600, description="seconds before the end of that time at which the callers are told"
+    )
     ring_timeout: float = Field(45.0, ge=1, le=180, description="seconds that a call which we place may ring")
     public_url: str = Field("", description="https://host where carriers call this agent's webhooks; empty for none")
     media_url: str = Field("", description="wss://host where they reach this very agent; empty: that of --public-url")

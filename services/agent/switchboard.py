@@ -1,13 +1,13 @@
 """Takes new calls or refuses them, and knows the live ones."""
 
 import asyncio
-import contextlib
 import logging
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from services.agent.admission import Admission, Place
 from services.agent.call import Call, Surroundings
 from services.agent.events import CallRecord
 from services.agent.legs.base import CallRefusedError, Dialler, Leg, LegError, UnsupportedByLegError
@@ -53,7 +53,8 @@ class Switchboard:
         self._personas = personas
         self._default = default
         self._calls: dict[str, Call] = {}
-        self._holds: dict[str, contextlib.ExitStack] = {}
+        self._admission = Admission(slots)
+        self._places: dict[str, Place] = {}
 
     @property
     def calls(self) -> list[Call]:
@@ -64,62 +65,59 @@ class Switchboard:
         """See `CallAcceptor`."""
         by_name = {name: stored.persona for name, stored in self._personas.items()}
         stored = self._personas[persona_for(leg.to, by_name, self._default).name]
-        hold = contextlib.ExitStack()
         try:
-            hold.enter_context(self.slots.take())
+            place = self._admission.enter()
         except (AtCapacityError, DrainingError) as error:
             log.info("call refused", extra={"why": error.code.name})
-            raise CallRefusedError(str(error)) from error
-        return await self._take(leg, stored, hold)
+            raise self._admission.refusal(error) from error
+        return await self._take(leg, stored, place)
 
-    async def _take(
-        self, leg: Leg, stored: StoredPersona, hold: contextlib.ExitStack, dial: DialOptions | None = None
-    ) -> str:
+    async def _take(self, leg: Leg, stored: StoredPersona, place: Place, dial: DialOptions | None = None) -> str:
         call_id = uuid.uuid4().hex
-        call = Call(call_id, leg, stored.persona, stored.version, self.around, dial)
-        self._calls[call_id], self._holds[call_id] = call, hold
         try:
-            reason = await self._prepare(call)
+            call = Call(call_id, leg, stored.persona, stored.version, self.around, dial)
         except BaseException:
-            await call.abandon("internal failure")
+            place.leave()
+            raise
+        self._calls[call_id], self._places[call_id] = call, place
+        try:
+            await self._prepare(call)
+        except BaseException as error:
+            await call.abandon(error if isinstance(error, CallRefusedError) else CallRefusedError("internal failure"))
             self._forget(call)
             raise
-        if reason:
-            await call.abandon(reason)
-            self._forget(call)
-            raise CallRefusedError(reason)
         call.start(self._forget)
         return call_id
 
-    async def _prepare(self, call: Call) -> str:
-        """Empty when the call is ready to be answered, else why not."""
+    async def _prepare(self, call: Call) -> None:
+        """Returns when the call is ready to be answered; raises CallRefusedError where it cannot be."""
         preparing = asyncio.create_task(call.prepare())
         try:
-            either: set[asyncio.Future[Any]] = {preparing, call.leg.ended}
-            if call.record.placed:
-                either.remove(call.leg.ended)  # refused this soon: its outcome is told as that of any other
+            # A placed call that ends this soon is told of as any other.
+            endings = [] if call.record.placed else [call.leg.ended, call.hanging_up]
+            either: set[asyncio.Future[Any]] = {preparing, *endings}
             await asyncio.wait(either, timeout=PREPARE_S, return_when=asyncio.FIRST_COMPLETED)
-            if call.leg.ended.done() and not call.record.placed:
-                return "the caller gave up"
+            for ending, reason in zip(endings, ("the caller gave up", "hung up while it rang"), strict=False):
+                if ending.done():
+                    raise CallRefusedError(reason)
             if not preparing.done():
-                return "the speech services are too slow"
+                raise self._admission.fault("the speech services are too slow")
             preparing.result()
         except ModelError as error:
             log.warning("call refused", extra={"call_id": call.call_id, "stage": error.stage, "why": error.code.name})
-            return "the speech services have no room"
+            raise self._admission.no_room("the speech services have no room") from error
         except AWAY as error:
             log.warning("call refused", extra={"call_id": call.call_id, "why": type(error).__name__})
-            return "the call cannot be recorded"
+            raise self._admission.fault("the call cannot be recorded") from error
         finally:
             preparing.cancel()
             await asyncio.gather(preparing, return_exceptions=True)
-        return ""
 
     def _forget(self, call: Call) -> None:
         self._calls.pop(call.call_id, None)
-        hold = self._holds.pop(call.call_id, None)
-        if hold is not None:
-            hold.close()
+        place = self._places.pop(call.call_id, None)
+        if place is not None:
+            place.leave(talked=call.over is not None)
 
     def _find(self, call_id: str) -> Call:
         call = self._calls.get(call_id)
@@ -227,19 +225,28 @@ class Switchboard:
         stored = self._personas.get(persona or self._default)
         if stored is None:
             raise InvalidInputError(f"no persona {persona!r}; there are: {', '.join(self._personas)}")
-        with contextlib.ExitStack() as hold:
-            hold.enter_context(self.slots.take())  # before anyone's phone rings
-            try:
-                leg = await self.dialler.dial(target)
-            except UnsupportedByLegError as error:
-                raise WrongOrderError(str(error)) from error
-            except LegError as error:
-                raise InvalidInputError(str(error)) from error
-            try:
-                return await self._take(leg, stored, hold.pop_all(), options)
-            except CallRefusedError as error:
-                await leg.hang_up(error.reason)
-                raise AtCapacityError(error.reason) from error
+        place = self._admission.enter()  # before anyone's phone rings
+        try:
+            leg = await self.dialler.dial(target)
+        except UnsupportedByLegError as error:
+            place.leave()
+            raise WrongOrderError(str(error)) from error
+        except LegError as error:
+            place.leave()
+            raise InvalidInputError(str(error)) from error
+        except BaseException:
+            place.leave()
+            raise
+        try:
+            return await self._take(leg, stored, place, options)
+        except CallRefusedError as error:
+            await leg.hang_up(error.reason)
+            raise AtCapacityError(error.reason) from error
+
+    def announce_closing(self) -> None:
+        """Has the bot tell each caller that the call will end."""
+        for call in self.calls:
+            call.say_closing()
 
     async def close(self, reason: str) -> None:
         """Takes no more calls and ends those there are, ringing ones as soon as they are ready."""

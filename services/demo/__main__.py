@@ -62,7 +62,7 @@ def _agent(settings: DemoSettings, redis_port: int, ports: dict[str, int]) -> Ch
         command += [f"--{name}", f"{HOST}:{port}"]
     command += ["--sip-listen", f"{HOST}:{settings.sip_port}", "--http-listen", f"{HOST}:{settings.http_port}"]
     command += ["--sip-workers", "1", "--calls-listen", f"{HOST}:0", "--capacity", str(settings.capacity)]
-    command += ["--personas", str(settings.personas)]
+    command += ["--personas", str(settings.personas), "--drain-seconds", "0"]
     return Child("agent", command, settings.state_dir / "agent.log", {"OMP_NUM_THREADS": "1"})
 
 

@@ -77,6 +77,7 @@ class Process:
         self._child.send_signal(signal.SIGTERM)
 
     def wait(self, seconds: float) -> int:
+        """Until it has ended by itself; returns the exit status."""
         return self._child.wait(seconds)
 
     def stop(self, seconds: float = 60.0) -> int:
@@ -134,8 +135,13 @@ class Stack:
         sip_workers: int = 1,
         ends: int = 0,
         host: str = HOST,
+        drain_s: float = 0.0,
     ) -> Iterator[Agent]:
-        """An agent of its own, reached by callers at `host`; ended on exit, and checked to end with status `ends`."""
+        """An agent of its own, reached by callers at `host`; ended on exit, and checked to end with status `ends`.
+
+        Args:
+            drain_s: for which calls go on after SIGTERM.
+        """
         http_port = free_port()
         sip_port = free_port(socket.SOCK_DGRAM) if sip else 0
         command = [sys.executable, "-m", "services.agent", "--redis-url", self.redis_url]
@@ -143,7 +149,7 @@ class Stack:
         command += ["--sip-listen", f"{host}:{sip_port}" if sip else ""]
         command += ["--sip-workers", str(sip_workers)]
         command += ["--http-listen", f"{host}:{http_port}", "--calls-listen", f"{HOST}:0"]
-        command += ["--capacity", str(capacity), "--personas", str(personas), *more]
+        command += ["--capacity", str(capacity), "--personas", str(personas), "--drain-seconds", str(drain_s), *more]
         process = Process("agent", command, self.directory / f"agent-{http_port}.log")
         try:
             port = process.wait_serving()

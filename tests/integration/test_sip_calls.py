@@ -68,7 +68,7 @@ async def test_the_call_over_capacity_is_refused_until_one_ends(tiny_stack: Stac
         ):
             await one.call(agent.sip_uri)
             await two.call(agent.sip_uri)
-            with pytest.raises(CallFailedError, match="486"):
+            with pytest.raises(CallFailedError, match="503"):
                 await three.call(agent.sip_uri)
             await one.hang_up()
             async with asyncio.timeout(20):

@@ -122,6 +122,14 @@ class ReturningLeg(Protocol):
 
 
 @runtime_checkable
+class DecliningLeg(Protocol):
+    """A leg that can tell its caller when to try again."""
+
+    async def decline(self, refusal: CallRefusedError) -> None:
+        """Like `hang_up`, of a call that has not been answered."""
+
+
+@runtime_checkable
 class OwnQueue(Protocol):
     """What a leg may have besides: a queue of what it was given to play and has not put on the wire yet.
 

@@ -120,14 +120,18 @@ class SipEndpoint:
             call._on_stack_event(event)
         return leg
 
+    async def withdraw(self) -> None:
+        """Takes registrations back, so that trunks bring no new calls; those there are go on. Idempotent."""
+        await asyncio.gather(*(line.close() for line in self._trunks))
+
     async def close(self) -> None:
         """Hangs up what is left, takes registrations back and closes the ports."""
         for leg in tuple(self._legs):
-            await leg.hang_up("agent stopped")
+            await leg.decline(CallRefusedError("agent stopped"))
         for offer in tuple(self._offers):
             offer.cancel()
         await asyncio.gather(*self._offers, return_exceptions=True)
-        await asyncio.gather(*(line.close() for line in self._trunks))
+        await self.withdraw()
         with contextlib.suppress(BaresipError):
             await self._runtime.close()
         self._forget_files()
@@ -248,7 +252,7 @@ class SipEndpoint:
             await self._acceptor(leg)
         except CallRefusedError as refusal:
             log.info("call refused", extra={"reason": refusal.reason, "sip_call_id": leg.sip_call_id})
-            await leg.hang_up(refusal.reason)
+            await leg.decline(refusal)
         except Exception:
             log.exception("a call could not be taken", extra={"sip_call_id": leg.sip_call_id})
             await leg.hang_up("internal error")

@@ -2,15 +2,19 @@
 
 import asyncio
 import contextlib
+import logging
 from typing import Any
 
 from baresip import BaresipError, Call, CallState, DigitEvent, Event, StackEvent
 
-from services.agent.legs.base import LegError, LegKind
+from services.agent.legs.base import CallRefusedError, LegError, LegKind
 from services.agent.legs.sip_media import SipMedia
 from services.agent.legs.sip_parties import NUMBER, SIP_URI, host_of
-from services.agent.legs.sip_settings import SipSettings
+from services.agent.legs.sip_refusal import refuse
+from services.agent.legs.sip_settings import UNAVAILABLE, SipSettings
 from services.agent.legs.sip_transport import SipTransport
+
+log = logging.getLogger(__name__)
 
 ANSWER_TIMEOUT_S = 10.0  # from our 200 to the caller's ACK (RFC 3261 gives up after 64 * T1 = 32 s)
 MEDIA_TIMEOUT_S = 10.0  # from the ACK to audio both ways: a PBX may set a call up on hold and connect it then
@@ -108,6 +112,18 @@ class SipLeg:
                 await self._call.reject()
             else:
                 await self._call.hangup()
+
+    async def decline(self, refusal: CallRefusedError) -> None:
+        """Declines a call that rings: with 503 and Retry-After, or with 486, as the settings say. Idempotent."""
+        if self.ended.done():
+            return
+        rings = self._incoming and not self._answered
+        if rings and self._settings.busy_status == UNAVAILABLE and self.sip_call_id:
+            if refuse(self.sip_call_id, UNAVAILABLE, "Service Unavailable", refusal.retry_after_s):
+                self._end(refusal.reason)
+                return
+            log.warning("the SIP stack cannot decline with 503")
+        await self.hang_up(refusal.reason)
 
     async def hold(self) -> None:
         """Holds the call (RFC 3264 section 8.4): a re-INVITE says that we listen no more. Idempotent.

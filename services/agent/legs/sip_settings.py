@@ -14,6 +14,7 @@ CODECS = ("opus/48000/2", "g722/16000/1", "pcmu", "pcma")
 CODEC_NAMES = {codec.partition("/")[0]: codec for codec in CODECS}
 Transport = Literal["udp", "tcp", "tls"]
 TRANSPORTS: tuple[Transport, ...] = get_args(Transport)
+BUSY, UNAVAILABLE = 486, 503  # RFC 3261 sections 21.4.22 and 21.5.4
 CALLED_HEADERS = ("P-Called-Party-ID", "To")
 CALLER_HEADERS = ("From",)
 PARTY_HEADERS = ("To", "From", "Diversion", "P-Asserted-Identity", "P-Called-Party-ID", "P-Preferred-Identity")
@@ -117,6 +118,7 @@ class SipSettings:
         trunks: the first one takes calls to bare numbers.
         networks: source networks whose SIP packets are read at all; none means all.
         called_headers: where the called number stands; the first header that is there counts.
+        busy_status: how calls are declined: BUSY, or UNAVAILABLE with Retry-After, which makes an edge try elsewhere.
         caller_headers: the same for who calls. All but From are claims: only behind a peer that is trusted.
     """
 
@@ -137,6 +139,7 @@ class SipSettings:
     networks: tuple[IPNetwork, ...] = ()
     called_headers: tuple[str, ...] = CALLED_HEADERS
     caller_headers: tuple[str, ...] = CALLER_HEADERS
+    busy_status: int = BUSY
 
     def __post_init__(self) -> None:
         try:
@@ -151,6 +154,8 @@ class SipSettings:
             raise ValueError(f"jitter buffer {self.jitter_ms} ms is not two positive numbers, lowest first")
         if self.rtp_timeout_s < 1 or min(self.max_call_s, self.ring_timeout_s, self.transfer_timeout_s) <= 0:
             raise ValueError("SIP timeouts must be positive")
+        if self.busy_status not in (BUSY, UNAVAILABLE):
+            raise ValueError(f"calls are declined with {BUSY} or {UNAVAILABLE}, not with {self.busy_status}")
         _require_choice("SIP codecs", self.codecs, CODECS)
         _require_choice("SIP transports", self.transports, TRANSPORTS)
         _require_choice("headers of the called number", self.called_headers, PARTY_HEADERS)

@@ -76,7 +76,7 @@ class TrunkLine:
             self._task = asyncio.get_running_loop().create_task(self._keep(), name=f"trunk-{self.trunk.name}")
 
     async def close(self) -> None:
-        """Takes the registration back, if there is one."""
+        """Takes the registration back, if there is one; calls stay. Idempotent."""
         if self._task is None:
             return
         self._task.cancel()
@@ -86,6 +86,8 @@ class TrunkLine:
         if self.status.registration is Registration.REGISTERED and age < FRESH * self.trunk.expires_s:
             with contextlib.suppress(BaresipError):
                 await self.agent.unregister(timeout=UNREGISTER_S)
+        self._task = None
+        self._enter(Registration.OFF)
 
     async def _keep(self) -> None:
         failures = 0

@@ -5,11 +5,12 @@ import contextlib
 from collections import deque
 from typing import Protocol
 
-from services.agent.legs.base import INPUT_RATE, LegError, LegKind
+from services.agent.legs.base import INPUT_RATE, CallRefusedError, LegError, LegKind
 from services.agent.legs.sip_transport import SipTransport
 from services.agent.legs.sip_workers.messages import (
     Answer,
     Ask,
+    Decline,
     Flush,
     HangUp,
     Hold,
@@ -139,6 +140,14 @@ class RemoteSipLeg:
         self.end(reason)
         with contextlib.suppress(LegError):  # the worker died: nobody is left who could send a BYE
             await self._worker.ask(HangUp(self._number, reason))
+
+    async def decline(self, refusal: CallRefusedError) -> None:
+        """See `SipLeg.decline`."""
+        if self.ended.done():
+            return
+        self.end(refusal.reason)
+        with contextlib.suppress(LegError):
+            await self._worker.ask(Decline(self._number, refusal.reason, refusal.retry_after_s))
 
     @property
     def held(self) -> bool:

@@ -34,6 +34,7 @@ from services.agent.legs.sip_workers.messages import (
     Start,
     ToAgent,
     Verdict,
+    Withdraw,
 )
 
 log = logging.getLogger(__name__)
@@ -148,6 +149,11 @@ class WorkerLink:
         leg.from_, leg.to = reply.from_, reply.to
         return leg
 
+    async def withdraw(self) -> None:
+        """Takes registrations back; calls go on."""
+        with contextlib.suppress(LegError):  # it died, and what it was told from now on has none
+            await self.ask(Withdraw())
+
     async def close(self) -> None:
         """Has the worker hang up what is left and end; ends it when it does not."""
         self._closing = True
@@ -232,7 +238,7 @@ class WorkerLink:
             verdict = Verdict(call, refusal.reason, refusal.retry_after_s)
         except Exception:
             log.exception("a call could not be taken")
-            verdict = Verdict(call, "internal error")
+            verdict = Verdict(call, "internal error", CallRefusedError("").retry_after_s)
         if verdict.refusal:
             leg.end(verdict.refusal)
         self.tell(verdict)

@@ -24,6 +24,14 @@ class HangUp(Message, frozen=True):
     reason: str
 
 
+class Decline(Message, frozen=True):
+    """End a call that rings; see `DecliningLeg.decline`."""
+
+    call: int
+    reason: str
+    retry_after_s: int
+
+
 class Transfer(Message, frozen=True):
     """Transfer a call; see `Leg.transfer`."""
 
@@ -52,6 +60,10 @@ class Dial(Message, frozen=True):
     target: str
 
 
+class Withdraw(Message, frozen=True):
+    """Take registrations back; see `SipEndpoint.withdraw`."""
+
+
 class Ping(Message, frozen=True):
     """Nothing to do; the reply shows that the worker lives, and with how many tasks."""
 
@@ -60,7 +72,7 @@ class Request(Message, frozen=True):
     """Something to be done, and answered by a `Reply` with the same number."""
 
     number: int
-    what: Answer | HangUp | Transfer | SendDtmf | Hold | Dial | Ping
+    what: Answer | HangUp | Decline | Transfer | SendDtmf | Hold | Dial | Withdraw | Ping
 
 
 class Start(Message, frozen=True):
@@ -166,6 +178,6 @@ class Ended(Message, frozen=True):
     reason: str
 
 
-Ask = Answer | HangUp | Transfer | SendDtmf | Hold | Dial | Ping
+Ask = Answer | HangUp | Decline | Transfer | SendDtmf | Hold | Dial | Withdraw | Ping
 ToWorker = Start | Request | Verdict | Play | Flush
 ToAgent = Ready | Failed | Reply | Incoming | Heard | Key | Held | Ended

@@ -93,6 +93,11 @@ class SipWorkers:
             raise LegError("no SIP worker is running")
         return await min(workers.values(), key=lambda link: len(link.calls)).dial(target)
 
+    async def withdraw(self) -> None:
+        """Takes registrations back, so that trunks bring no new calls; those there are go on."""
+        self._settings = [without_registrations(settings) for settings in self._settings]  # of workers to be restarted
+        await asyncio.gather(*(link.withdraw() for link in self.workers.values()))
+
     async def close(self) -> None:
         """Hangs up what is left and ends all workers."""
         for keeper in self._keepers:
@@ -135,7 +140,12 @@ def settings_of(settings: SipSettings, index: int) -> SipSettings:
     if index == 0:
         return settings
     port = settings.port + index * PORT_STEP if settings.port else 0
-    return replace(settings, port=port, trunks=tuple(replace(trunk, expires_s=0) for trunk in settings.trunks))
+    return replace(without_registrations(settings), port=port)
+
+
+def without_registrations(settings: SipSettings) -> SipSettings:
+    """The same, with trunks that are used but not registered at."""
+    return replace(settings, trunks=tuple(replace(trunk, expires_s=0) for trunk in settings.trunks))
 
 
 def _cause(status: int) -> str:

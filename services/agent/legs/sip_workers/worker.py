@@ -14,6 +14,7 @@ from services.agent.legs.sip_media import POLL_S
 from services.agent.legs.sip_workers.connection import Connection
 from services.agent.legs.sip_workers.messages import (
     Answer,
+    Decline,
     Dial,
     Ended,
     Failed,
@@ -34,6 +35,7 @@ from services.agent.legs.sip_workers.messages import (
     ToWorker,
     Transfer,
     Verdict,
+    Withdraw,
 )
 
 log = logging.getLogger(__name__)
@@ -128,6 +130,8 @@ class Worker:
                 return Reply(request.number, output_rate=await self._answer(call))
             case HangUp(call=call, reason=reason):
                 await self._leg(call).hang_up(reason)
+            case Decline(call=call, reason=reason, retry_after_s=retry_after_s):
+                await self._leg(call).decline(CallRefusedError(reason, retry_after_s))
             case Transfer(call=call, target=target):
                 await self._leg(call).transfer(target)
             case SendDtmf(call=call, digits=digits):
@@ -139,6 +143,9 @@ class Worker:
                 leg = await self._endpoint.dial(target)
                 self._keep(call, leg)
                 return Reply(request.number, from_=leg.from_, to=leg.to)
+            case Withdraw():
+                assert self._endpoint is not None
+                await self._endpoint.withdraw()
             case Ping():
                 return Reply(request.number, tasks=len(asyncio.all_tasks()))
         return Reply(request.number)
