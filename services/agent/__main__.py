@@ -18,7 +18,7 @@ def main() -> None:
     from services.agent import logs
     from services.agent.app import StartError, run
 
-    logs.set_up(settings.log_level)
+    logs.set_up(settings.log_level, settings.log_personal_data)
     try:
         failure = asyncio.run(run(settings))
     except StartError as error:

@@ -13,6 +13,7 @@ from pipecat.workers.runner import WorkerRunner
 
 from services.agent.actions.runner import ActionRunner
 from services.agent.actions.webhook import Webhooks
+from services.agent.conversation import Entry
 from services.agent.echo import PlayedLine
 from services.agent.events import INTERNAL, CallRecord, CallState, Dtmf, Event, EventBus, Speaking
 from services.agent.legs.base import (
@@ -40,6 +41,7 @@ from services.agent.state.recorder import Recorders
 from services.agent.state.store import Hold, Store
 from services.agent.turns import TurnSettings, for_persona
 from services.agent.voice_activity import EndOfTurn, VoiceActivity
+from services.common.logs import impersonal
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +104,7 @@ class Call:
         if around.recordings is not None and persona.recording.enabled:
             self.recording = around.recordings.of(call_id, persona.recording)
         self._speech = Speech(
-            call_id, persona, around.models, self._recorder.entry, self._publish, delay_s=lambda: leg.playout_delay_s
+            call_id, persona, around.models, self._record, self._publish, delay_s=lambda: leg.playout_delay_s
         )
         self._hang_up: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._placed = PlacedCall(dial, self._speech, self.hang_up, self._outcome) if dial is not None else None
@@ -188,7 +190,13 @@ class Call:
         except TimeoutError:
             return "no media after the answer"
         self._change(CallState.LIVE)
-        log.info("call answered", extra={"call_id": self.call_id, "leg": self.leg.kind.value})
+        log.info(
+            "call answered",
+            extra={
+                "call_id": self.call_id, "leg": self.leg.kind.value,
+                "pii_from": self.record.from_, "pii_to": self.record.to,
+            },
+        )  # fmt: skip
         played = None if self.leg.kind in self._around.without_echo_canceller else PlayedLine()
         echo = [] if played is None else [EchoProcessor(played)]
         settings, may_barge_in = for_persona(self._around.turns, self._persona.barge_in)
@@ -260,7 +268,7 @@ class Call:
             await _finish(asyncio.create_task(self.recording.close()), "recording")
         self._change(CallState.ENDED, reason)
         await self._around.recorders.ended(self._recorder, self.call_id, TEARDOWN_S)
-        log.info("call ended", extra={"call_id": self.call_id, "reason": reason})
+        log.info("call ended", extra={"call_id": self.call_id, "reason": impersonal(reason), "pii_reason": reason})
 
     def _change(self, state: CallState, reason: str = "") -> None:
         self.record = self.record.in_state(state, reason)
@@ -285,7 +293,15 @@ class Call:
         if self._placed is not None:
             self._placed.take(event)
 
+    def _record(self, entry: Entry) -> None:
+        self._recorder.entry(entry)
+        log.debug(
+            "conversation",
+            extra={"call_id": self.call_id, "role": entry.role.value, "turn": entry.turn, "pii_text": entry.text},
+        )
+
     def _key(self, digit: str) -> None:
+        log.debug("key", extra={"call_id": self.call_id, "pii_digit": digit})
         self._publish_outside(Dtmf(digit))
         self._actions.key(digit)
 

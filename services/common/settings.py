@@ -15,6 +15,9 @@ class ProcessSettings(BaseSettings):
     model_config = SettingsConfigDict(cli_kebab_case=True, cli_hide_none_type=True, extra="ignore", cli_avoid_json=True)
 
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
+    log_personal_data: bool = Field(
+        False, description="log numbers and what is said too, in fields whose names begin with pii_"
+    )
 
     @field_validator("log_level")
     @classmethod

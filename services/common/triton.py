@@ -15,6 +15,7 @@ from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from services.common.errors import ServiceError, UnavailableError
 from services.common.grpc_server import Check, Server
+from services.common.logs import impersonal
 from services.common.security import authorities
 from services.common.settings import TritonTls
 from services.common.triton_wire import (
@@ -320,7 +321,7 @@ class TritonSession:
             if self._reader is not None:
                 self._reader.cancel()
         except ServiceError as error:
-            log.info("a session at Triton has ended", extra={"reason": str(error)})
+            log.info("a session at Triton has ended", extra={"reason": impersonal(str(error))})
 
 
 def _tls_options(tls: TritonTls | None) -> dict[str, Any]:

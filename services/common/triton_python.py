@@ -1,8 +1,6 @@
 """What Triton's python backend calls: settings from config.pbtxt and the environment, an engine behind a `Host`."""
 
 import json
-import logging
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -11,6 +9,7 @@ import numpy as np
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
+from services.common import logs
 from services.common.errors import SetupError, WeightsError
 from services.common.settings import ModelServiceSettings
 from services.common.triton_host import Command, Host, HostedModel
@@ -90,7 +89,7 @@ class PythonModel(Generic[S]):
         name = args["model_name"]
         try:
             settings = read_settings(self.settings, args["model_config"])
-            logging.basicConfig(level=settings.log_level, stream=sys.stderr, format=f"{name} %(levelname)s %(message)s")
+            logs.set_up(settings.log_level, settings.log_personal_data, f"{name} ")
             model = type(self).load(settings)
         except (WeightsError, SetupError, ValueError) as error:
             raise self.backend.TritonModelException(f"{name}: {error}") from error

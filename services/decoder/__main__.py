@@ -1,8 +1,8 @@
 """`python -m services.decoder --weights DIR --listen 127.0.0.1:50053`."""
 
 import asyncio
-import logging
 
+from services.common import logs
 from services.common.errors import ServiceError, SetupError, WeightsError
 from services.common.grpc_server import serve_until_signal
 from services.common.settings import fail, load
@@ -38,7 +38,7 @@ async def serve_over_triton(settings: Settings) -> None:
 def main() -> None:
     """Exits with status 2 and one line on stderr where settings, weights, device, Triton or port are not usable."""
     settings = load(Settings, PROG)
-    logging.basicConfig(level=settings.log_level)
+    logs.set_up(settings.log_level, settings.log_personal_data)
     try:
         if settings.backend == "triton":
             asyncio.run(serve_over_triton(settings))

@@ -1,8 +1,8 @@
 """`python -m services.lm --weights DIR --listen HOST:PORT` serves a language model."""
 
 import asyncio
-import logging
 
+from services.common import logs
 from services.common.errors import ServiceError, SetupError, WeightsError
 from services.common.grpc_server import Server, Slots, serve_until_signal
 from services.common.settings import fail, load
@@ -17,7 +17,7 @@ PROG = "services.lm"
 def main() -> None:
     """Loads everything, then serves until a signal. Exit status 2 when it cannot."""
     settings = load(Settings, PROG)
-    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logs.set_up(settings.log_level, settings.log_personal_data)
     try:
         if settings.backend == "triton":
             asyncio.run(serve_over_triton(settings))

@@ -26,7 +26,7 @@ from services.agent.legs.sip_trunks import TrunkLine, TrunkStatus
 __all__ = ["SipEndpoint", "SipLeg", "SipSettings", "free_port"]
 
 log = logging.getLogger(__name__)
-logging.getLogger("baresip").setLevel(logging.WARNING)  # its INFO lines name who called
+logging.getLogger("baresip").setLevel(logging.ERROR)  # its other lines name who called
 
 MEDIA_ENCRYPTION = {Srtp.OFF: (), Srtp.OPTIONAL: ("mediaenc=srtp",), Srtp.MANDATORY: ("mediaenc=srtp-mand",)}
 # Of every account: any called name is ours, and no stream of pictures is offered or taken.
@@ -251,10 +251,10 @@ class SipEndpoint:
                 raise CallRefusedError("takes no calls")
             await self._acceptor(leg)
         except CallRefusedError as refusal:
-            log.info("call refused", extra={"reason": refusal.reason, "sip_call_id": leg.sip_call_id})
+            log.info("call refused", extra={"reason": refusal.reason, "pii_sip_call_id": leg.sip_call_id})
             await leg.decline(refusal)
         except Exception:
-            log.exception("a call could not be taken", extra={"sip_call_id": leg.sip_call_id})
+            log.exception("a call could not be taken", extra={"pii_sip_call_id": leg.sip_call_id})
             await leg.hang_up("internal error")
 
     def _keep(self, leg: SipLeg) -> None:

@@ -36,6 +36,7 @@ from services.agent.legs.sip_workers.messages import (
     Verdict,
     Withdraw,
 )
+from services.common import logs
 
 log = logging.getLogger(__name__)
 
@@ -179,7 +180,7 @@ class WorkerLink:
             )  # fmt: skip
         reader, writer = await asyncio.open_unix_connection(sock=ours)
         self._connection: Connection[ToAgent] = Connection(reader, writer, ToAgent)
-        self._connection.send(Start(pickle.dumps(self._settings), logging.getLogger().level))
+        self._connection.send(Start(pickle.dumps(self._settings), *logs.shown()))
         self.over = asyncio.create_task(self._live(), name="sip-worker")
 
     async def _live(self) -> int:

@@ -80,11 +80,13 @@ class Start(Message, frozen=True):
 
     Attributes:
         settings: its `SipSettings`, pickled: whatever they hold reaches the worker as it is.
-        log_level: of its root logger.
+        log_level: of our lines.
+        personal_data: is logged, in marked fields.
     """
 
     settings: bytes
     log_level: int
+    personal_data: bool = False
 
 
 class Verdict(Message, frozen=True):

@@ -12,6 +12,7 @@ from services.agent.legs.sip import SipSettings
 from services.agent.legs.sip_workers.leg import RemoteSipLeg
 from services.agent.legs.sip_workers.link import WorkerLink, WorkerStartError
 from services.agent.legs.sip_workers.restarts import Restarts
+from services.common.logs import impersonal
 
 log = logging.getLogger(__name__)
 
@@ -125,7 +126,7 @@ class SipWorkers:
                 try:
                     self._links[index] = await WorkerLink.start(self._settings[index], self._acceptor)
                 except (WorkerStartError, OSError) as error:
-                    log.error("a SIP worker does not start", extra={"worker": index, "why": str(error)})
+                    log.error("a SIP worker does not start", extra={"worker": index, "why": impersonal(str(error))})
                     delay = policy.start_failed()
             log.warning("a SIP worker is back", extra={"worker": index, "pid": self._links[index].pid})
 

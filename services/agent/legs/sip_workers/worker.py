@@ -8,6 +8,7 @@ import pickle
 from collections.abc import AsyncIterator
 from typing import Any
 
+from services.agent import logs
 from services.agent.legs.base import CallRefusedError, Leg, LegError, UnsupportedByLegError
 from services.agent.legs.sip import SipEndpoint, SipLeg, SipSettings
 from services.agent.legs.sip_media import POLL_S
@@ -74,7 +75,7 @@ class Worker:
         first = await anext(messages, None)
         if not isinstance(first, Start):
             return 0 if first is None else 1
-        logging.getLogger().setLevel(first.log_level)
+        logs.set_up(first.log_level, first.personal_data)
         # From the agent, which started this process, over a socket that nobody else has.
         settings: SipSettings = pickle.loads(first.settings)  # noqa: S301
         endpoint = SipEndpoint(settings, self._offer)
