@@ -18,7 +18,7 @@ OURS = "services"  # the root of our own loggers
 _KNOWN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "color_message"}
 
 # addresses, quotations, and numbers of five digits and more however they are grouped
-_TELLING = re.compile(r"""\S*@\S*|\b(?:sips?|tel):\S+|'[^']*'|"[^"]*"|\+?\d(?:[ ().-]{0,2}\d){4,}""")
+_TELLING = re.compile(r"""'[^']*'|"[^"]*"|\S*@\S*|\b(?:sips?|tel):\S+|\+?\d(?:[ ().-]{0,2}\d){4,}""")
 
 _ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
@@ -95,7 +95,7 @@ def set_up(level: str | int, personal_data: bool = False, prefix: str = "%(ascti
 
 
 def shown() -> tuple[int, bool]:
-    """What `set_up` was told in this process, for those that it starts: the level, and whether personal data is shown."""
+    """What `set_up` was told: the level, and whether personal data is shown. For processes that this one starts."""
     formatters = (handler.formatter for handler in logging.getLogger().handlers)
     personal = any(isinstance(formatter, FieldsFormatter) and formatter.personal_data for formatter in formatters)
     return logging.getLogger(OURS).getEffectiveLevel(), personal

@@ -169,7 +169,8 @@ def _set_environment(settings: VllmSettings) -> None:
     os.environ |= {
         "HF_HUB_OFFLINE": "1",
         "VLLM_NO_USAGE_STATS": "1",
-        "VLLM_LOGGING_LEVEL": "INFO" if settings.log_level == "DEBUG" else settings.log_level,  # DEBUG quotes what is said
+        # its DEBUG lines quote what is said
+        "VLLM_LOGGING_LEVEL": "INFO" if settings.log_level == "DEBUG" else settings.log_level,
         "VLLM_LOGGING_STREAM": "ext://sys.stderr",
         "VLLM_USE_V2_MODEL_RUNNER": "0",  # it has another interface for logits processors
     }
