@@ -1,8 +1,9 @@
 """Personas: who answers, in what voice, and with which facts. YAML files, one persona each."""
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
@@ -17,6 +18,30 @@ INTERLEAVING_SENTENCE = (
 )
 
 
+_INTERLEAVING = "13 text token followed by 26 audio tokens"  # what no prompt holds by chance
+
+Style = Literal["normal", "slow", "fast", "happy", "sad", "calm"]
+# The ways of speaking that callers may ask for too (training/domain/manners.py), as the prompt says them.
+_STYLES = {
+    "en": {
+        "slow": "Speak slowly.",
+        "fast": "Speak quickly.",
+        "happy": "Speak happily.",
+        "sad": "Speak sadly.",
+        "calm": "Speak calmly.",
+    },
+    "zh": {
+        "slow": "请说慢一点。",
+        "fast": "请说快一点。",
+        "happy": "请用开心的语气说话。",
+        "sad": "请用悲伤的语气说话。",
+        "calm": "请用平静的语气说话。",
+    },
+}
+MAX_PROMPT = 16_000  # characters
+MAX_NUMBERS = 1000
+
+_Number = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=128)]
 _Spoken = Annotated[str, StringConstraints(strip_whitespace=True, max_length=500)]
 
 
@@ -41,15 +66,16 @@ class Persona(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")
-    prompt: str = Field(min_length=1, description="who the bot is and the facts it knows")
-    greeting: str = Field("", description="said when the call is answered; empty for none")
-    apology: str = Field("I'm sorry, something went wrong. Please say that again.", min_length=1)
+    prompt: str = Field(min_length=1, max_length=MAX_PROMPT, description="who the bot is and the facts it knows")
+    greeting: str = Field("", max_length=1000, description="said when the call is answered; empty for none")
+    apology: str = Field("I'm sorry, something went wrong. Please say that again.", min_length=1, max_length=500)
     closing: _Spoken = Field(
         "I'm sorry, this line will close in a moment. Please call again.",
         description="said when the agent must stop while the call is live; may be empty",
     )
     language: str = Field("en", pattern=r"^[a-z]{2}(-[A-Z]{2})?$")
-    voice: str = Field("", description="a voice of the decoder; empty for the default one")
+    voice: str = Field("", max_length=200, description="a voice of the decoder; empty for the default one")
+    style: Style = Field("normal", description="how the bot speaks")
     temperature: float = Field(0.2, ge=0.0, le=2.0, description="0 is greedy")
     top_p: float = Field(0.8, gt=0.0, le=1.0)
     max_new_tokens: int = Field(1000, ge=40, le=8000, description="longest answer, text and speech tokens")
@@ -57,7 +83,7 @@ class Persona(BaseModel):
         True, description="the caller may interrupt the bot; a number: after so many milliseconds of speech"
     )
     silence: SilencePolicy | None = Field(None, description="prompts and hang-up when the caller says nothing")
-    numbers: tuple[str, ...] = Field((), description="called numbers or user names that this persona answers")
+    numbers: tuple[_Number, ...] = Field((), max_length=MAX_NUMBERS, description="called numbers or user names that this persona answers")
     actions: tuple[Action, ...] = Field((), max_length=50, description="see docs/actions.md")
     key_pause_s: float = Field(3.0, ge=0.5, le=30.0, description="longest time between two keys of an action")
     recording: RecordingPolicy = RecordingPolicy()
@@ -72,6 +98,16 @@ class Persona(BaseModel):
     def _not_blank(cls, value: str) -> str:
         if not value:
             raise ValueError("must not be blank")
+        if _INTERLEAVING in value.casefold():
+            raise ValueError("must not hold the sentence on interleaving: it is put in front of every prompt anyway")
+        return value
+
+    @field_validator("numbers")
+    @classmethod
+    def _once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(value)) < len(value):
+            twice, _ = Counter(value).most_common(1)[0]
+            raise ValueError(f"{twice!r} stands there twice")
         return value
 
     @field_validator("actions")
@@ -89,7 +125,18 @@ class Persona(BaseModel):
     @property
     def system_prompt(self) -> str:
         """What the model is told."""
-        return INTERLEAVING_SENTENCE + self.prompt
+        style = _STYLES["zh" if self.language.startswith("zh") else "en"].get(self.style, "")
+        return INTERLEAVING_SENTENCE + " ".join(filter(None, (self.prompt, style)))
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What was set, and is not as it would be anyway: in JSON's types, for Redis and for YAML."""
+        return self.model_dump(mode="json", exclude_defaults=True)
+
+
+def problems(error: ValidationError) -> str:
+    """All that is wrong with a persona, on one line: `key: what is wrong; ...`."""
+    return "; ".join(f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in error.errors())
 
 
 def load_persona(path: Path) -> Persona:
@@ -110,8 +157,7 @@ def load_persona(path: Path) -> Persona:
     try:
         return Persona.model_validate(content)
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in error.errors())
-        raise PersonaError(f"persona {path}: {problems}") from error
+        raise PersonaError(f"persona {path}: {problems(error)}") from error
 
 
 def load_personas(directory: Path, default: str) -> dict[str, Persona]:

@@ -13,6 +13,7 @@ from pydantic import (
     HttpUrl,
     TypeAdapter,
     ValidationError,
+    field_serializer,
     field_validator,
     model_validator,
 )
@@ -86,6 +87,24 @@ class _Action(BaseModel):
         return Wanted(self.phrases, self.pattern)
 
 
+class Address(str):
+    """A target with its `${NAME}` filled in.
+
+    Attributes:
+        written: as it stands in the file: each agent fills in its own environment.
+    """
+
+    __slots__ = ("written",)
+    written: str
+
+    @classmethod
+    def of(cls, target: str, written: str) -> "Address":
+        """With what was written."""
+        address = cls(target)
+        address.written = written
+        return address
+
+
 class Transfer(_Action):
     """Transfers the call blindly (RFC 3515)."""
 
@@ -100,7 +119,11 @@ class Transfer(_Action):
         target = (os.environ.get(variable[1], "") if variable else value).strip()
         if target and not (SIP_URI.fullmatch(target) or NUMBER.fullmatch(target)):
             raise ValueError(f"must be a SIP URI (sip:desk@example.com) or a number (+4930123), not {target!r}")
-        return target
+        return Address.of(target, value)
+
+    @field_serializer("target")
+    def _as_written(self, value: str) -> str:
+        return value.written if isinstance(value, Address) else value
 
 
 class HangUp(_Action):

@@ -1,0 +1,121 @@
+"""What a persona must fulfil to be stored: checked before anything is written."""
+
+import fnmatch
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import grpc
+import yaml
+from pydantic import ValidationError
+
+from services.agent.lm_session import LmSession
+from services.agent.models import ModelError, ModelServices
+from services.agent.personas import Persona, problems
+from services.common.errors import InvalidInputError, UnavailableError
+
+_VARIABLE = re.compile(r"\$\{([^}]*)\}")
+_TEMPLATE_IDS = 16  # more than the template puts around a system prompt
+_NO_ROOM = (grpc.StatusCode.OUT_OF_RANGE, grpc.StatusCode.INVALID_ARGUMENT)
+
+
+def checked(settings: object, variables: Sequence[str], name: str = "") -> Persona:
+    """A persona from what a client sent.
+
+    Args:
+        variables: patterns of environment variables that it may name.
+        name: that it must have; empty: any.
+
+    Raises:
+        InvalidInputError: it cannot be used; the message names each key and what is wrong with it.
+    """
+    if not isinstance(settings, Mapping):
+        raise InvalidInputError("a persona must be a mapping with at least name and prompt")
+    content = {"name": name, **settings} if name else dict(settings)
+    if name and content["name"] != name:
+        raise InvalidInputError(f"name: must be {name!r}: a persona cannot be renamed")
+    # Looked at first: the checks of actions read the environment.
+    for variable in sorted(set(_variables(content))):
+        if not any(fnmatch.fnmatchcase(variable, pattern) for pattern in variables):
+            allowed = ", ".join(variables) or "none"
+            raise InvalidInputError(f"environment variable {variable!r} may not be used; allowed are: {allowed}")
+    try:
+        return Persona.model_validate(content)
+    except ValidationError as error:
+        raise InvalidInputError(problems(error)) from None
+
+
+def _variables(content: object) -> Iterator[str]:
+    if isinstance(content, str):
+        yield from _VARIABLE.findall(content)
+    elif isinstance(content, Mapping):
+        for value in content.values():
+            yield from _variables(value)
+    elif isinstance(content, (list, tuple)):
+        for value in content:
+            yield from _variables(value)
+
+
+def from_yaml(text: str, variables: Sequence[str]) -> list[Persona]:
+    """The personas of a YAML stream: one document each.
+
+    Raises:
+        InvalidInputError: it is not YAML, holds no persona, a name twice, or one that cannot be used.
+    """
+    try:
+        documents: list[Any] = [document for document in yaml.safe_load_all(text) if document is not None]
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date that is none is a ValueError
+        raise InvalidInputError(f"not YAML: {' '.join(str(error).split())[:300]}") from None
+    if not documents:
+        raise InvalidInputError("no persona in it")
+    personas: list[Persona] = []
+    for number, document in enumerate(documents, 1):
+        try:
+            persona = checked(document, variables)
+        except InvalidInputError as error:
+            raise InvalidInputError(f"document {number}: {error}") from None
+        if persona.name in [other.name for other in personas]:
+            raise InvalidInputError(f"document {number}: the name {persona.name!r} stands there twice")
+        personas.append(persona)
+    return personas
+
+
+class PromptRoom:
+    """Checks that prompts fit the language model's context, half of which is for them."""
+
+    def __init__(self, models: ModelServices) -> None:
+        self._models = models
+
+    async def check(self, persona: Persona) -> None:
+        """Asks the language model only when the prompt is so long that it may not fit.
+
+        Raises:
+            InvalidInputError: it does not fit.
+            UnavailableError: nobody can tell now.
+        """
+        context = self._models.limits.context_length
+        room = context // 2  # a call needs the other half: see `Speech._make_room`
+        text = persona.system_prompt
+        if len(text.encode()) + _TEMPLATE_IDS <= room:
+            return  # no id of the tokenizer stands for less than a byte
+        try:
+            taken = await self._count(text)
+        except ModelError as error:
+            if error.code not in _NO_ROOM:
+                raise UnavailableError(
+                    f"persona {persona.name!r}: its prompt is long, and the language model cannot count it now"
+                ) from error
+            taken = context
+        if taken > room:
+            raise InvalidInputError(
+                f"persona {persona.name!r}: prompt: takes {taken} tokens or more; {room} of the model's {context} are "
+                "for prompts"
+            )
+
+    async def _count(self, text: str) -> int:
+        session = LmSession(self._models.lm, f"prompt-{id(text):x}", self._models.deadlines)
+        try:
+            await session.open([])
+            return len(await session.appended(session.append_system(text)))
+        finally:
+            await session.close()
