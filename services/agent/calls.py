@@ -7,6 +7,7 @@ import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.agent.actions.config import ActionKind
+from services.agent.call_desk import CallDesk
 from services.agent.events import (
     ActionDone,
     ActionOutcome,
@@ -21,9 +22,8 @@ from services.agent.events import (
 )
 from services.agent.legs.base import LegKind
 from services.agent.outbound.outcome import DialOutcome
-from services.agent.outbound.placed import DialOptions, OnMachine
-from services.agent.switchboard import Switchboard
-from services.common.errors import AtCapacityError, InvalidInputError, UnknownIdError
+from services.agent.outbound.placed import OnMachine
+from services.common.errors import InvalidInputError
 from trunkline.v1 import calls_pb2, calls_pb2_grpc
 
 SERVICE = "trunkline.v1.Calls"
@@ -73,15 +73,11 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class CallsServicer(calls_pb2_grpc.CallsServicer):
-    """Calls over gRPC; see protos/trunkline/v1/calls.proto.
+    """Calls over gRPC; see protos/trunkline/v1/calls.proto."""
 
-    Args:
-        ring_timeout_s: of placed calls, where the request names none.
-    """
-
-    def __init__(self, switchboard: Switchboard, ring_timeout_s: float) -> None:
-        self._switchboard = switchboard
-        self._ring_timeout_s = ring_timeout_s
+    def __init__(self, desk: CallDesk) -> None:
+        self._desk = desk
+        self._switchboard = desk.switchboard
 
     async def Info(  # noqa: N802
         self, request: calls_pb2.CallsInfoRequest, context: Context
@@ -99,12 +95,7 @@ class CallsServicer(calls_pb2_grpc.CallsServicer):
         self, request: calls_pb2.ListCallsRequest, context: Context
     ) -> calls_pb2.ListCallsResponse:
         """Ringing and live calls."""
-        return calls_pb2.ListCallsResponse(calls=[_call(record) for record in self._records()])
-
-    def _records(self) -> list[CallRecord]:
-        """Of calls that have not ended; some that have may still be clearing up."""
-        records = (call.record for call in self._switchboard.calls)
-        return [record for record in records if record.state is not CallState.ENDED]
+        return calls_pb2.ListCallsResponse(calls=[_call(record) for record in self._desk.live()])
 
     async def GetCall(  # noqa: N802
         self, request: calls_pb2.GetCallRequest, context: Context
@@ -116,26 +107,12 @@ class CallsServicer(calls_pb2_grpc.CallsServicer):
         self, request: calls_pb2.WatchCallsRequest, context: Context
     ) -> AsyncIterator[calls_pb2.WatchCallsResponse]:
         """Records of the calls there are, then events as they come."""
-        with self._switchboard.around.bus.watch() as watcher:
+        with self._desk.watching(request.call_id) as happenings:
             # Tells the client that it misses nothing from now on: a call that it dials may be refused at once.
             await context.send_initial_metadata(())
-            records = self._records()
-            if request.call_id:
-                records = [record for record in records if record.call_id == request.call_id]
-                if not records:
-                    raise UnknownIdError(f"no live call {request.call_id!r}")
-            for record in records:
-                for response in _responses(Happening(record.call_id, record)):
-                    yield response
-            async for happening in watcher:
-                if request.call_id and happening.call_id != request.call_id:
-                    continue
+            async for happening in happenings:
                 for response in _responses(happening):
                     yield response
-                if request.call_id and _is_end(happening):
-                    return
-            if watcher.lagged:
-                raise AtCapacityError("this watcher reads too slowly; watch again")
 
     async def HangUp(  # noqa: N802
         self, request: calls_pb2.HangUpRequest, context: Context
@@ -167,16 +144,14 @@ class CallsServicer(calls_pb2_grpc.CallsServicer):
         """Calls a number."""
         if request.on_machine not in _ON_MACHINE:
             raise InvalidInputError(f"on_machine may be 0 to {max(_ON_MACHINE)} (given: {request.on_machine})")
-        try:
-            options = DialOptions(
-                ring_timeout_s=request.ring_timeout_s or self._ring_timeout_s,
-                greet_after_s=request.greet_after_s or DialOptions.greet_after_s,
-                on_machine=_ON_MACHINE[request.on_machine],
-                text=" ".join(request.machine_text.split()),
-            )
-        except ValueError as error:
-            raise InvalidInputError(str(error)) from error
-        call_id = await self._switchboard.dial(request.target, request.persona, options)
+        call_id = await self._desk.dial(
+            request.target,
+            request.persona,
+            request.ring_timeout_s,
+            request.greet_after_s,
+            _ON_MACHINE[request.on_machine],
+            request.machine_text,
+        )
         return calls_pb2.DialResponse(call_id=call_id)
 
     async def PauseRecording(  # noqa: N802
@@ -214,10 +189,6 @@ def _call(record: CallRecord) -> calls_pb2.Call:
     )
     setattr(call, "from", record.from_)  # a keyword in Python
     return call
-
-
-def _is_end(happening: Happening) -> bool:
-    return isinstance(happening.event, CallRecord) and happening.event.state is CallState.ENDED
 
 
 def _responses(happening: Happening) -> list[calls_pb2.WatchCallsResponse]:

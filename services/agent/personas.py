@@ -83,7 +83,9 @@ class Persona(BaseModel):
         True, description="the caller may interrupt the bot; a number: after so many milliseconds of speech"
     )
     silence: SilencePolicy | None = Field(None, description="prompts and hang-up when the caller says nothing")
-    numbers: tuple[_Number, ...] = Field((), max_length=MAX_NUMBERS, description="called numbers or user names that this persona answers")
+    numbers: tuple[_Number, ...] = Field(
+        (), max_length=MAX_NUMBERS, description="called numbers or user names that this persona answers"
+    )
     actions: tuple[Action, ...] = Field((), max_length=50, description="see docs/actions.md")
     key_pause_s: float = Field(3.0, ge=0.5, le=30.0, description="longest time between two keys of an action")
     recording: RecordingPolicy = RecordingPolicy()
