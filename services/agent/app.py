@@ -14,7 +14,10 @@ from typing import Any
 import grpc
 
 from services.agent.actions.webhook import Webhooks
+from services.agent.api.app import Doors, make_api
+from services.agent.api.keys import KeyRing
 from services.agent.call import Surroundings
+from services.agent.call_desk import CallDesk
 from services.agent.calls import SERVICE, CallsServicer
 from services.agent.carriers.desk import CarrierDesk
 from services.agent.carriers.settings import CarrierSettings
@@ -26,18 +29,19 @@ from services.agent.legs.base import INPUT_RATE
 from services.agent.legs.sip import SipSettings
 from services.agent.legs.sip_workers.supervisor import SipWorkers
 from services.agent.models import ModelError, ModelServices
+from services.agent.persona_store.startup import set_up_personas
 from services.agent.personas import Persona, PersonaError, load_personas
 from services.agent.phone_line import PhoneLineError, sip_settings
 from services.agent.recording.files import RecordingFormat
 from services.agent.recording.recording import Recordings
+from services.agent.secrets import read_secret
 from services.agent.settings import AgentSettings, split_address
 from services.agent.state.address import StateError
 from services.agent.state.connection import Connection
-from services.agent.state.personas import PersonaStore
 from services.agent.state.recorder import Recorders
 from services.agent.state.store import Store
 from services.agent.state.undertaker import bury_lost
-from services.agent.switchboard import StoredPersona, Switchboard
+from services.agent.switchboard import Switchboard
 from services.agent.turns import TurnSettings
 from services.agent.voice_activity import EndOfTurn
 from services.agent.web_calls import LocalTokens, WebCalls
@@ -112,6 +116,7 @@ async def start(settings: AgentSettings, stack: AsyncExitStack) -> Running:
     line = sip_settings(settings) if settings.sip_listen else None
     recordings = _recordings(settings, personas.values(), stack)
     ice = _ice_servers(settings)
+    doors = _doors(settings)
     agent_id = settings.agent_id or f"{socket.gethostname()}-{os.getpid()}"
     connection = Connection.from_settings(settings)
     stack.push_async_callback(connection.close)
@@ -122,8 +127,7 @@ async def start(settings: AgentSettings, stack: AsyncExitStack) -> Running:
     models = ModelServices(settings.tokenizer, settings.lm, settings.decoder)
     stack.push_async_callback(models.close)
     limits = await models.connect(settings.wait_for_models, INPUT_RATE)
-    versions = PersonaStore(connection)
-    stored = {name: StoredPersona(persona, await versions.save(persona)) for name, persona in personas.items()}
+    book, persona_desk = await set_up_personas(settings, personas, connection, models, agent_id)
     end_of_turn = EndOfTurn()
     stack.push_async_callback(end_of_turn.close)
     bus = EventBus()
@@ -147,14 +151,23 @@ async def start(settings: AgentSettings, stack: AsyncExitStack) -> Running:
         admit_without_redis=settings.redis_away == "admit",
         without_echo_canceller=settings.legs_without_echo_canceller,
     )
-    switchboard = Switchboard(agent_id, slots, stored, settings.persona, around)
+    switchboard = Switchboard(agent_id, slots, book, around)
+    call_desk = CallDesk(switchboard, settings.ring_timeout)
 
     def register(server: grpc.aio.Server) -> None:
-        calls_pb2_grpc.add_CallsServicer_to_server(CallsServicer(switchboard, settings.ring_timeout), server)
+        calls_pb2_grpc.add_CallsServicer_to_server(CallsServicer(call_desk), server)
 
     calls = Server(SERVICE, register, settings.calls_listen, slots)
     web_calls = WebCalls(switchboard, LocalTokens(), ice, settings.resume_seconds)
-    web_app = make_app(switchboard, web_calls, settings.allowed_origins, _desk(settings, switchboard))
+    web_app = make_app(
+        switchboard,
+        web_calls,
+        doors,
+        make_api(doors, call_desk, persona_desk),
+        settings.allowed_origins,
+        _desk(settings, switchboard),
+        tls=settings.certificate is not None,
+    )
     http = HttpServer(web_app, *split_address(settings.http_listen), settings.certificate)
     await http.start()
     stack.push_async_callback(http.stop)
@@ -211,16 +224,23 @@ def _recordings(settings: AgentSettings, personas: Iterable[Persona], stack: Asy
 
 
 def _ice_servers(settings: AgentSettings) -> IceServers:
-    secret = settings.turn_secret.get_secret_value()
-    if settings.turn_secret_file is not None:
-        try:
-            secret = settings.turn_secret_file.read_text().strip()
-        except OSError as error:
-            raise StartError(f"the TURN secret cannot be read: {error.strerror}: {error.filename}") from error
     try:
+        secret = read_secret(settings.turn_secret, settings.turn_secret_file, "the TURN secret")
         return IceServers.parse(settings.ice_servers, settings.turn_username, secret, settings.turn_ttl)
     except ValueError as error:
         raise StartError(str(error)) from error
+
+
+def _doors(settings: AgentSettings) -> Doors:
+    try:
+        keys = KeyRing.parse(read_secret(settings.api_keys, settings.api_keys_file, "the API keys"))
+    except ValueError as error:
+        raise StartError(f"API keys: {error}") from error
+    try:
+        page_key = read_secret(settings.page_key, settings.page_key_file, "the page key")
+    except ValueError as error:
+        raise StartError(str(error)) from error
+    return Doors(keys, KeyRing.of_page(page_key), settings.api_rate, settings.stranger_rate, settings.page_rate)
 
 
 def _require_free(line: SipSettings) -> None:

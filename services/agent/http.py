@@ -14,6 +14,9 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, ConfigDict, Field
 
+from services.agent.api.app import PATH, Doors
+from services.agent.api.middleware import AccessLog, PageGate, SecurityHeaders
+from services.agent.api.rates import Rates
 from services.agent.carriers.desk import CarrierDesk
 from services.agent.legs.base import CallRefusedError
 from services.agent.legs.webrtc_sdp import BadOfferError, candidate_of
@@ -24,6 +27,8 @@ log = logging.getLogger(__name__)
 
 WEB = Path(__file__).parent / "web"
 GRACE_S = 2.0
+SIGNALLING = ("/api/offer", "/api/ice-servers")
+MAX_BODY_BYTES = 256 * 1024  # of a request; the API takes larger ones
 MAX_MESSAGE_BYTES = 32 * 1024  # of a websocket: 20 ms of a call take 300
 MAX_CANDIDATES = 100
 TOKEN_CHARACTERS = 200
@@ -79,23 +84,37 @@ class Goodbye(BaseModel):
 
 
 def make_app(
-    switchboard: Switchboard, web_calls: WebCalls, origins: Sequence[str] = (), desk: CarrierDesk | None = None
+    switchboard: Switchboard,
+    web_calls: WebCalls,
+    doors: Doors,
+    api: FastAPI,
+    origins: Sequence[str] = (),
+    desk: CarrierDesk | None = None,
+    tls: bool = False,
 ) -> FastAPI:
     """The application over a switchboard.
 
     Args:
+        doors: who may call the signalling, and how often.
+        api: what lies under `services.agent.api.app.PATH`.
         origins: of other pages that may place calls.
         desk: takes carriers' calls; None: there are none.
+        tls: it is served over HTTPS.
     """
-    app = FastAPI(title="Trunkline agent", docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(
+        title="Trunkline agent", docs_url=None, redoc_url=None, openapi_url=None, max_body_size=MAX_BODY_BYTES
+    )
+    app.add_middleware(PageGate, paths=SIGNALLING, rates=Rates(doors.per_page), key=doors.page_key)
     if origins:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=list(origins),
             allow_methods=["GET", "POST", "PATCH", "DELETE"],
-            allow_headers=["Content-Type"],
+            allow_headers=["Authorization", "Content-Type"],
             expose_headers=["Retry-After"],
         )
+    app.add_middleware(SecurityHeaders, api=PATH, tls=tls)
+    app.add_middleware(AccessLog)
 
     @app.get("/api/ice-servers")
     async def ice_servers() -> JSONResponse:
@@ -154,6 +173,7 @@ def make_app(
 
     if desk is not None:
         app.router.routes.extend(desk.routes())
+    app.mount(PATH, api)
     app.mount("/", StaticFiles(directory=WEB, html=True))
     return app
 

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import SettingsConfigDict
 
+from services.agent.api.rates import Rates
 from services.agent.legs.base import LegKind
 from services.agent.replicas.discovery import Targets
 from services.agent.state.settings import StateSettings
@@ -75,6 +76,20 @@ class AgentSettings(StateSettings):
         "webrtc", description="kinds of leg without echo cancellation, comma-separated; browsers have their own"
     )
     speculative: bool = Field(True, description="begin the answer in a pause that may be the end of the caller's turn")
+    persona_files: Literal["seed", "only"] = Field(
+        "seed", description="seed: files count until the API changes a persona; only: the API changes none"
+    )
+    persona_variables: str = Field(
+        "TRUNKLINE_PERSONA_*,TRUNKLINE_TRANSFER_TARGET",
+        description="environment variables that personas from the API may name, comma-separated; * for any letters",
+    )
+    api_keys: SecretStr = Field(SecretStr(""), description="keys of the HTTP API: name:role:hash,... (docs/api.md)")
+    api_keys_file: Path | None = Field(None, description="file to read them from instead, one a line")
+    api_rate: str = Field("20/second", description="requests with one key, such as 20/second;600/minute; empty: all")
+    stranger_rate: str = Field("60/minute", description="requests to the API without a key, for each client address")
+    page_rate: str = Field("20/second;600/minute", description="requests of web pages, for each client address")
+    page_key: SecretStr = Field(SecretStr(""), description="key that web pages must present; empty: none")
+    page_key_file: Path | None = Field(None, description="file to read it from instead")
     max_call_minutes: float = Field(60.0, gt=0, le=1440, description="a call is ended after this")
     drain_seconds: float = Field(
         600.0, ge=0, le=86_400, description="seconds that live calls may go on after SIGTERM; a second signal ends them"
@@ -133,6 +148,15 @@ class AgentSettings(StateSettings):
             raise ValueError("must be first-last, 1024 to 65535, at least two ports")
         return value
 
+    @field_validator("api_rate", "stranger_rate", "page_rate")
+    @classmethod
+    def _rate(cls, value: str) -> str:
+        try:
+            Rates(value)
+        except ValueError:
+            raise ValueError("must be like 20/second, or several such with ; between them") from None
+        return value
+
     @field_validator("web_origins")
     @classmethod
     def _origins(cls, value: str) -> str:
@@ -152,6 +176,11 @@ class AgentSettings(StateSettings):
     def allowed_origins(self) -> list[str]:
         """Origins of other pages that may place calls."""
         return [origin for part in self.web_origins.split(",") if (origin := part.strip())]
+
+    @property
+    def allowed_variables(self) -> list[str]:
+        """Patterns of environment variables that personas from the API may name."""
+        return _names(self.persona_variables)
 
     @property
     def certificate(self) -> tuple[Path, Path] | None:

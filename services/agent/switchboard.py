@@ -3,8 +3,6 @@
 import asyncio
 import logging
 import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from services.agent.admission import Admission, Place
@@ -13,7 +11,7 @@ from services.agent.events import CallRecord
 from services.agent.legs.base import CallRefusedError, Dialler, Leg, LegError, UnsupportedByLegError
 from services.agent.models import ModelError
 from services.agent.outbound.placed import DialOptions
-from services.agent.personas import Persona, persona_for
+from services.agent.persona_store.book import PersonaBook, StoredPersona
 from services.agent.recording.recording import Recording
 from services.agent.state.connection import AWAY
 from services.common.errors import (
@@ -32,26 +30,15 @@ RINGING_POLL_S = 0.05
 PREPARE_S = 15.0  # a caller hears ringing for so long at most before we are ready or decline
 
 
-@dataclass(frozen=True)
-class StoredPersona:
-    """A persona and the version that Redis gave it."""
-
-    persona: Persona
-    version: int
-
-
 class Switchboard:
     """The live calls of one agent; a `CallAcceptor`."""
 
-    def __init__(
-        self, agent_id: str, slots: Slots, personas: Mapping[str, StoredPersona], default: str, around: Surroundings
-    ) -> None:
+    def __init__(self, agent_id: str, slots: Slots, personas: PersonaBook, around: Surroundings) -> None:
         self.agent_id = agent_id
         self.slots = slots
         self.around = around
         self.dialler: Dialler | None = None
         self._personas = personas
-        self._default = default
         self._calls: dict[str, Call] = {}
         self._admission = Admission(slots)
         self._places: dict[str, Place] = {}
@@ -63,13 +50,16 @@ class Switchboard:
 
     async def __call__(self, leg: Leg) -> str:
         """See `CallAcceptor`."""
-        by_name = {name: stored.persona for name, stored in self._personas.items()}
-        stored = self._personas[persona_for(leg.to, by_name, self._default).name]
         try:
             place = self._admission.enter()
         except (AtCapacityError, DrainingError) as error:
             log.info("call refused", extra={"why": error.code.name})
             raise self._admission.refusal(error) from error
+        try:
+            stored = await self._personas.answering(leg.to)
+        except BaseException:
+            place.leave()
+            raise
         return await self._take(leg, stored, place)
 
     async def _take(self, leg: Leg, stored: StoredPersona, place: Place, dial: DialOptions | None = None) -> str:
@@ -222,9 +212,7 @@ class Switchboard:
         """
         if self.dialler is None:
             raise WrongOrderError("this agent has no phone line to dial out on")
-        stored = self._personas.get(persona or self._default)
-        if stored is None:
-            raise InvalidInputError(f"no persona {persona!r}; there are: {', '.join(self._personas)}")
+        stored = await self._personas.named(persona)
         place = self._admission.enter()  # before anyone's phone rings
         try:
             leg = await self.dialler.dial(target)

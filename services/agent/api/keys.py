@@ -78,6 +78,11 @@ class KeyRing:
             keys.append(key)
         return cls(keys)
 
+    @classmethod
+    def of_page(cls, secret: str) -> "KeyRing":
+        """The one key of web pages; an empty ring for an empty secret."""
+        return cls([ApiKey("page", Role.VIEWER, _digest(secret))] if secret else [])
+
     def find(self, secret: str) -> ApiKey | None:
         """The key that somebody presents. Takes as long whether it is known or not."""
         digest = _digest(secret)
@@ -97,9 +102,7 @@ def new_key(name: str, role: Role) -> tuple[str, str]:
     secret = PREFIX + secrets.token_urlsafe(SECRET_BYTES)
     line = f"{name}:{role.value}:{_digest(secret).hex()}"
     if _LINE.fullmatch(line) is None:
-        raise ValueError(
-            "a key's name has lower case letters, digits, - and _, 63 at most, and begins with none of - _"
-        )
+        raise ValueError("a key's name has up to 63 lower case letters, digits, - and _, and begins with no - or _")
     return secret, line
 
 

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from pydantic import ValidationError
 
-from services.agent.persona_store.store import PersonaStore
+from services.agent.persona_store.catalogue import Catalogue
 from services.agent.persona_store.versions import Change, Version, Versions
 from services.agent.personas import Persona, persona_for
 from services.agent.state.connection import AWAY
@@ -69,9 +69,9 @@ class LiveBook:
         known: what there is at the agent's start.
     """
 
-    def __init__(self, store: PersonaStore, known: Versions, default: str, patience_s: float = PATIENCE_S) -> None:
+    def __init__(self, catalogue: Catalogue, known: Versions, default: str, patience_s: float = PATIENCE_S) -> None:
         self.default = default
-        self._store = store
+        self._catalogue = catalogue
         self._patience_s = patience_s
         self._parsed: dict[str, StoredPersona] = {}
         self._versions: Versions = {}
@@ -92,10 +92,10 @@ class LiveBook:
     async def _now(self) -> Mapping[str, StoredPersona]:
         try:
             async with asyncio.timeout(self._patience_s):
-                newest = await self._store.newest()
+                newest = await self._catalogue.newest()
                 if not newest:
                     await self._restore()
-                    newest = await self._store.newest()
+                    newest = await self._catalogue.newest()
         except (*AWAY, TimeoutError) as error:
             if not self._away:
                 log.warning("Redis is away: the last known personas serve", extra={"error": type(error).__name__})
@@ -113,7 +113,7 @@ class LiveBook:
             for one in self._versions.values()
             if not one.removed and one.name in self._parsed
         ]
-        await self._store.change(lambda newest: () if newest else wishes)
+        await self._catalogue.change(lambda newest: () if newest else wishes)
 
     def _take(self, newest: Versions) -> None:
         parsed: dict[str, StoredPersona] = {}

@@ -13,8 +13,10 @@ from services.agent.lm_session import LmSession
 from services.agent.models import ModelError, ModelServices
 from services.agent.personas import Persona, problems
 from services.common.errors import InvalidInputError, UnavailableError
+from trunkline.v1 import decoder_pb2
 
 _VARIABLE = re.compile(r"\$\{([^}]*)\}")
+INFO_S = 5.0
 _TEMPLATE_IDS = 16  # more than the template puts around a system prompt
 _NO_ROOM = (grpc.StatusCode.OUT_OF_RANGE, grpc.StatusCode.INVALID_ARGUMENT)
 
@@ -80,19 +82,33 @@ def from_yaml(text: str, variables: Sequence[str]) -> list[Persona]:
     return personas
 
 
-class PromptRoom:
-    """Checks that prompts fit the language model's context, half of which is for them."""
+class ModelChecks:
+    """Checks personas against the models: prompts fit the context, half of which is for them, and voices are there."""
 
     def __init__(self, models: ModelServices) -> None:
         self._models = models
 
     async def check(self, persona: Persona) -> None:
-        """Asks the language model only when the prompt is so long that it may not fit.
+        """Asks the services only when need be: for a voice that is not the default one, for a prompt that is long.
 
         Raises:
-            InvalidInputError: it does not fit.
+            InvalidInputError: the voice is not there, or the prompt does not fit.
             UnavailableError: nobody can tell now.
         """
+        if persona.voice:
+            await self._check_voice(persona)
+        await self._check_prompt(persona)
+
+    async def _check_voice(self, persona: Persona) -> None:
+        try:
+            info = await self._models.decoder.Info(decoder_pb2.SpeechDecoderInfoRequest(), timeout=INFO_S)
+        except grpc.aio.AioRpcError as error:
+            raise UnavailableError(f"persona {persona.name!r}: the decoder cannot tell its voices now") from error
+        if persona.voice not in info.voices:
+            known = ", ".join(info.voices) or "none but the default one (an empty name)"
+            raise InvalidInputError(f"persona {persona.name!r}: voice: no {persona.voice!r}; there are: {known}")
+
+    async def _check_prompt(self, persona: Persona) -> None:
         context = self._models.limits.context_length
         room = context // 2  # a call needs the other half: see `Speech._make_room`
         text = persona.system_prompt

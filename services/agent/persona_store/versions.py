@@ -134,7 +134,8 @@ def _check_expected(change: Change, found: Version | None) -> None:
             raise TakenError(f"there is a persona {change.name!r} already")
         return
     if not there or found is None:
-        if change.expected is not None or change.persona is None:
+        brings_back = found is not None and change.expected == found.number  # made for the deletion
+        if change.persona is None or not (change.expected is None or brings_back):
             raise UnknownIdError(f"no persona {change.name!r}")
         return
     if change.expected is not None and change.expected != found.number:

@@ -20,7 +20,7 @@ KEPT_VERSIONS = 500  # of one persona; older ones are forgotten
 GATHERED = 100  # versions read at once
 
 
-class PersonaStore:
+class Catalogue:
     """Reads and changes personas.
 
     Args:

@@ -1,0 +1,82 @@
+"""The HTTP API as one application, mounted under `/api/v1`. docs/api.md is its manual, `openapi.json` its contract."""
+
+from dataclasses import dataclass
+
+from fastapi import APIRouter, FastAPI
+from fastapi.exceptions import RequestValidationError
+
+from services.agent.api import answers
+from services.agent.api.calls import calls_router
+from services.agent.api.keys import KeyRing
+from services.agent.api.middleware import Authentication
+from services.agent.api.personas import personas_router
+from services.agent.api.rates import Rates
+from services.agent.call_desk import CallDesk
+from services.agent.persona_store.desk import PersonaDesk
+from services.common.errors import ServiceError, WrongOrderError
+
+PATH = "/api/v1"
+MAX_BODY_BYTES = 1024 * 1024
+OPENAPI = "/openapi.json"
+
+
+@dataclass(frozen=True)
+class Doors:
+    """Who is let in, and how often.
+
+    Attributes:
+        keys: of the API.
+        page_key: of the web pages' signalling; an empty ring: none is needed.
+        per_key: limit on requests with one key.
+        per_stranger: limit on requests without a key to the API, for each client address.
+        per_page: limit on requests to the signalling, for each client address.
+    """
+
+    keys: KeyRing
+    page_key: KeyRing
+    per_key: str
+    per_stranger: str
+    per_page: str
+
+
+def make_api(doors: Doors, calls: CallDesk, personas: PersonaDesk | None) -> FastAPI:
+    """The application.
+
+    Args:
+        personas: None when they are managed by files alone.
+    """
+    api = FastAPI(
+        title="Trunkline agent",
+        version="1",
+        description="Calls and personas of an agent. Every request needs a key: `Authorization: Bearer KEY`.",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=OPENAPI,
+        max_body_size=MAX_BODY_BYTES,
+        # tells nobody which frameworks are behind it
+        swagger_ui_oauth2_redirect_url=None,
+    )
+    api.add_exception_handler(ServiceError, answers.refused)
+    api.add_exception_handler(RequestValidationError, answers.malformed)
+    for kind in answers.AWAY:
+        api.add_exception_handler(kind, answers.away)
+    api.add_middleware(
+        Authentication,
+        keys=doors.keys,
+        rates=Rates(doors.per_key),
+        failures=Rates(doors.per_stranger),
+        open_paths=(OPENAPI,),
+    )
+    api.include_router(calls_router(calls))
+    api.include_router(personas_router(personas) if personas is not None else _files_only())
+    return api
+
+
+def _files_only() -> APIRouter:
+    router = APIRouter(include_in_schema=False)
+
+    @router.api_route("/personas{rest:path}", methods=["GET", "POST", "PUT", "DELETE"])
+    async def managed_elsewhere(rest: str) -> None:
+        raise WrongOrderError("personas of this agent come from its files alone (--persona-files only)")
+
+    return router
