@@ -13,6 +13,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.types import ASGIApp
 
 from services.agent.api.app import PATH, Doors
 from services.agent.api.middleware import AccessLog, PageGate, SecurityHeaders
@@ -91,7 +92,7 @@ def make_app(
     origins: Sequence[str] = (),
     desk: CarrierDesk | None = None,
     tls: bool = False,
-) -> FastAPI:
+) -> ASGIApp:
     """The application over a switchboard.
 
     Args:
@@ -113,8 +114,6 @@ def make_app(
             allow_headers=["Authorization", "Content-Type"],
             expose_headers=["Retry-After"],
         )
-    app.add_middleware(SecurityHeaders, api=PATH, tls=tls)
-    app.add_middleware(AccessLog)
 
     @app.get("/api/ice-servers")
     async def ice_servers() -> JSONResponse:
@@ -175,7 +174,7 @@ def make_app(
         app.router.routes.extend(desk.routes())
     app.mount(PATH, api)
     app.mount("/", StaticFiles(directory=WEB, html=True))
-    return app
+    return AccessLog(SecurityHeaders(app, PATH, tls))
 
 
 class HttpServer:
@@ -185,7 +184,7 @@ class HttpServer:
         certificate: PEM files of chain and private key, for HTTPS.
     """
 
-    def __init__(self, app: FastAPI, host: str, port: int, certificate: tuple[Path, Path] | None = None) -> None:
+    def __init__(self, app: ASGIApp, host: str, port: int, certificate: tuple[Path, Path] | None = None) -> None:
         self._listen = (host, port)
         chain, key = certificate or (None, None)
         config = uvicorn.Config(

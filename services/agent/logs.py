@@ -1,5 +1,6 @@
 """The agent's log: as every process's (`services.common.logs`), with pipecat's own lines in it."""
 
+import logging
 import sys
 
 from loguru import logger as pipecat_logger
@@ -7,7 +8,7 @@ from loguru import logger as pipecat_logger
 from services.common import logs
 
 
-def set_up(level: str, personal_data: bool = False) -> None:
+def set_up(level: str | int, personal_data: bool = False) -> None:
     """Logs to stderr. Of pipecat's own lines only warnings are shown: they cannot be searched for what callers say."""
     logs.set_up(level, personal_data)
     pipecat_logger.remove()
@@ -15,7 +16,7 @@ def set_up(level: str, personal_data: bool = False) -> None:
     quieter: dict[str | None, str | int | bool] = {"": True, "pipecat.transports.smallwebrtc": "ERROR"}
     pipecat_logger.add(
         sys.stderr,
-        level="ERROR" if level == "ERROR" else "WARNING",
+        level="ERROR" if level in ("ERROR", logging.ERROR) else "WARNING",
         filter=quieter,
         backtrace=False,
         diagnose=False,  # it would print the values of variables

@@ -136,8 +136,11 @@ class Stack:
         ends: int = 0,
         host: str = HOST,
         drain_s: float = 0.0,
+        persona_files: str = "only",
     ) -> Iterator[Agent]:
         """An agent of its own, reached by callers at `host`; ended on exit, and checked to end with status `ends`.
+
+        Its personas are those of its files, whatever agents before it left in Redis; for others see `persona_files`.
 
         Args:
             drain_s: for which calls go on after SIGTERM.
@@ -149,7 +152,8 @@ class Stack:
         command += ["--sip-listen", f"{host}:{sip_port}" if sip else ""]
         command += ["--sip-workers", str(sip_workers)]
         command += ["--http-listen", f"{host}:{http_port}", "--calls-listen", f"{HOST}:0"]
-        command += ["--capacity", str(capacity), "--personas", str(personas), "--drain-seconds", str(drain_s), *more]
+        command += ["--capacity", str(capacity), "--personas", str(personas), "--drain-seconds", str(drain_s)]
+        command += ["--persona-files", persona_files, *more]
         process = Process("agent", command, self.directory / f"agent-{http_port}.log")
         try:
             port = process.wait_serving()
@@ -178,6 +182,7 @@ def running(
         processes["redis"] = Process("redis", command, directory / "redis.log")
         for name, path in weights.items():
             command = [sys.executable, "-m", f"services.{name}", "--listen", f"{HOST}:0", "--capacity", str(capacity)]
+            command += ["--log-level", "DEBUG"]
             local = ["--weights", str(path), "--threads", "1"]
             command += ["--backend", "triton", "--triton-url", triton_url] if triton_url else local
             processes[name] = Process(name, command, directory / f"{name}.log")

@@ -19,6 +19,8 @@ _API_HEADERS = {
     "X-Frame-Options": "DENY",
 }
 _HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
+_OURS = ("/api/v1", "/api", "/carriers")
+_PROBES = ("/healthz", "/readyz")
 REALM = 'Bearer realm="trunkline"'
 
 
@@ -47,20 +49,23 @@ class AccessLog:
         try:
             await self._app(scope, receive, sending)
         finally:
-            route = _template(scope)
-            if route:
+            if route := _template(scope):
                 extra = {"method": _method(scope), "route": route, "status": status}
                 key = scope.get("state", {}).get("api_key")
-                log.info("request", extra={**extra, **({"key": key.name} if key is not None else {})})
+                level = logging.DEBUG if route in _PROBES else logging.INFO
+                log.log(level, "request", extra={**extra, **({"key": key.name} if key is not None else {})})
 
 
 def _template(scope: Scope) -> str:
-    """Such as `/api/v1/calls/{call_id}`; empty for what is not logged."""
-    path = getattr(scope.get("route"), "path", "")
+    """Such as `/api/v1/calls/{call_id}`; empty for what is not logged.
+
+    What was refused before its route was known, or has none, is told by its beginning: `/api/v1/-`.
+    """
     root = scope.get("root_path", "")
-    if path and path != root:  # a mounted application that refused it, or has no such route, is named by itself
-        return str(path if path.startswith(root) else root + path)
-    return f"{root}/-" if root else ""
+    path = str(getattr(scope.get("route"), "path", ""))
+    if path not in ("", root):
+        return path if path.startswith(root) else root + path
+    return next((f"{begin}/-" for begin in _OURS if scope["path"].startswith(f"{begin}/")), "")
 
 
 def _method(scope: Scope) -> str:

@@ -45,7 +45,7 @@ async def set_up_personas(
         await catalogue.change(decide)
         for name in ignored:
             log.warning(
-                "a persona's file does not count: the persona was changed through the API", extra={"persona": name}
+                "a persona's file does not count: it was changed through the API since", extra={"persona": name}
             )
         allowed = Allowed(settings.allowed_variables, bool(settings.recordings))
         desk = PersonaDesk(catalogue, checks, allowed, settings.persona)
