@@ -1,4 +1,4 @@
-"""`python -m services.agent.cli`: places calls and works on live ones, through an agent's Calls service."""
+"""`python -m services.agent.cli`: places calls and works on live ones, through an agent's Calls service; personas."""
 
 import asyncio
 import json
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import grpc
 import typer
 
+from services.agent.cli_personas import keys, personas
 from services.agent.cli_text import Story, outcome, row
 from services.common.channels import channel
 from services.common.errors import SetupError
@@ -26,11 +27,13 @@ NOT_ANSWERED = 3  # exit status of `dial`
 _STATUSES = {calls_pb2.DIAL_OUTCOME_ANSWERED: 0, calls_pb2.DIAL_OUTCOME_ANSWERING_MACHINE: 4}
 
 app = typer.Typer(
-    help="Places calls and works on live ones, through an agent's Calls service.",
+    help="Places calls and works on live ones, through an agent's Calls service. Manages personas.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(personas, name="personas")
+app.add_typer(keys, name="keys")
 CallId = Annotated[str, typer.Argument(help="id of a call, as `list` shows it", metavar="CALL")]
 
 

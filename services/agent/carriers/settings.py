@@ -1,7 +1,5 @@
 """The carriers that an agent is set up for. Secrets come from the environment or from files."""
 
-from pathlib import Path
-
 from pydantic import SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -9,6 +7,7 @@ from services.agent.carriers.base import Carrier
 from services.agent.carriers.plivo import Plivo
 from services.agent.carriers.telnyx import Telnyx
 from services.agent.carriers.twilio import Twilio
+from services.agent.secrets import read_secret
 
 
 class CarrierSettings(BaseSettings):
@@ -39,16 +38,4 @@ class CarrierSettings(BaseSettings):
 
     def _secret(self, name: str) -> str:
         variable = f"{self.model_config['env_prefix']}{name}".upper()
-        given: SecretStr = getattr(self, name)
-        path: str = getattr(self, f"{name}_file")
-        if not path:
-            return given.get_secret_value()
-        if given.get_secret_value():
-            raise ValueError(f"set {variable} or {variable}_FILE, not both")
-        try:
-            secret = Path(path).read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ValueError(f"{variable}_FILE: {path} cannot be read") from error
-        if not secret:
-            raise ValueError(f"{variable}_FILE: {path} is empty")
-        return secret
+        return read_secret(getattr(self, name), getattr(self, f"{name}_file"), variable)

@@ -15,6 +15,8 @@ const KEPT = "trunkline-call"; // in sessionStorage: it survives a reload of thi
 const TRICKLE_MS = 50; // candidates found together are sent together
 const LOST_MS = 2000; // a connection may recover by itself for so long
 const RETRY_MS = 1000;
+// Of an operator who wants one: the page's address ends with #key=KEY then, which browsers send nowhere.
+const KEY = new URLSearchParams(location.hash.slice(1)).get("key");
 
 const byId = (id) => document.getElementById(id);
 const button = byId("call");
@@ -33,7 +35,7 @@ class GoneError extends Error {}
 async function ask(method, path, body) {
   const response = await fetch(path, {
     method,
-    headers: body && { "Content-Type": "application/json" },
+    headers: { ...(body && { "Content-Type": "application/json" }), ...(KEY && { Authorization: `Bearer ${KEY}` }) },
     body: body && JSON.stringify(body),
   });
   if (response.status === 404) throw new GoneError("The call has ended.");
@@ -42,6 +44,8 @@ async function ask(method, path, body) {
 }
 
 function refusal(response) {
+  if (response.status === 401) return "This page was opened without its key.";
+  if (response.status === 429) return "Too many attempts. Please wait a little.";
   if (response.status !== 503) return `The call could not be placed (${response.status}).`;
   const seconds = response.headers.get("Retry-After");
   return `All lines are busy.${seconds ? ` Please try again in ${seconds} seconds.` : ""}`;
