@@ -1,5 +1,6 @@
 """`python -m services.agent.cli personas`: personas of running agents, through the HTTP API; and `keys`."""
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +27,7 @@ def _where(
     context: typer.Context,
     api: Annotated[
         str,
-        typer.Option(envvar="TRUNKLINE_API", help=f"URL of an agent; without it the running demo's, else {DEFAULT}"),
+        typer.Option(envvar="TRUNKLINE_API", help=f"URL of an agent; without it the demo's, else {DEFAULT}"),
     ] = "",
     key_file: Annotated[
         Path | None,
@@ -75,9 +76,8 @@ def diff(
 @personas.command("import")
 def import_file(context: typer.Context, file: File) -> None:
     """Creates and replaces personas from a file: all of them, or none."""
-    answer = _ask(
-        context, "POST", "/personas:import", content=_read(file), headers={"Content-Type": "application/yaml"}
-    )
+    headers = {"Content-Type": "application/yaml"}
+    answer = _ask(context, "POST", "/personas:import", content=_read(file), headers=headers)
     made = answer.json()["personas"]
     _print_rows(made)
     if not made:
@@ -121,7 +121,9 @@ def validate(context: typer.Context, file: File) -> None:
     if not documents:
         _fail(f"{file}: no persona in it")
     for document in documents:
-        stored = _ask(context, "POST", "/personas:validate", json=document).json()["settings"]
+        content = json.dumps(document, default=str)  # YAML has dates
+        headers = {"Content-Type": "application/json"}
+        stored = _ask(context, "POST", "/personas:validate", content=content, headers=headers).json()["settings"]
         print(f"{stored['name']}: can be used")
 
 

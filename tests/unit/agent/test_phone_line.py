@@ -39,7 +39,7 @@ def test_a_password_comes_from_a_file_or_the_environment(tmp_path: Path, monkeyp
     [
         ("password: secret", "password: Extra inputs"),
         ("password_env: NOT_SET_ANYWHERE", "no password in environment variable NOT_SET_ANYWHERE"),
-        ("password_file: /nowhere/secret", "/nowhere/secret: No such file"),
+        ("password_file: /nowhere/secret", "/nowhere/secret cannot be read: No such file"),
         ("password_env: A\n    password_file: b", "not both"),
         ("expires_s: 1", "60 to 86400"),
         ("proxy: [1]", "proxy: "),
