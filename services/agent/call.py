@@ -131,6 +131,14 @@ class Call:
         Raises:
             ModelError: the call should not be answered; `abandon` it.
         """
+        log.info(
+            "call begins",
+            extra={
+                "call_id": self.call_id, "leg": self.leg.kind.value, "placed": self.record.placed,
+                "persona": self.record.persona, "persona_version": self.record.persona_version,
+                "pii_from": self.record.from_, "pii_to": self.record.to,
+            },
+        )  # fmt: skip
         try:
             await self._recorder.begin(self.record)
         except AWAY:
@@ -190,13 +198,7 @@ class Call:
         except TimeoutError:
             return "no media after the answer"
         self._change(CallState.LIVE)
-        log.info(
-            "call answered",
-            extra={
-                "call_id": self.call_id, "leg": self.leg.kind.value,
-                "pii_from": self.record.from_, "pii_to": self.record.to,
-            },
-        )  # fmt: skip
+        log.info("call answered", extra={"call_id": self.call_id, "leg": self.leg.kind.value})
         played = None if self.leg.kind in self._around.without_echo_canceller else PlayedLine()
         echo = [] if played is None else [EchoProcessor(played)]
         settings, may_barge_in = for_persona(self._around.turns, self._persona.barge_in)
