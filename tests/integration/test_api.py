@@ -1,8 +1,6 @@
 """The HTTP API of real agents over one Redis: who gets in, calls, and personas that change under running agents."""
 
 import asyncio
-import contextlib
-import socket
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -10,9 +8,11 @@ from pathlib import Path
 
 import httpx
 import pytest
+from typer.testing import CliRunner
 
 from services.agent.api.app import MAX_BODY_BYTES
 from services.agent.api.keys import Role
+from services.agent.cli import app
 from tests.integration.api import Client, Keys
 from tests.integration.personas import short_persona
 from tests.integration.stack import HOST, Agent, Stack, free_again
@@ -241,31 +241,52 @@ async def test_a_change_reaches_the_next_call_on_every_agent_and_no_call_before(
         await free_again(other)
 
 
-def test_a_restart_takes_no_change_back(tiny_stack: Stack, keys: Keys, tmp_path: Path) -> None:
-    """Files count until the API changes their persona."""
-    arguments = ["--redis-prefix", "restart:", "--api-keys-file", str(keys.file)]
-    (tmp_path / "default.yaml").write_text("name: default\nprompt: From the file.\n")
-
-    @contextlib.contextmanager
-    def agent() -> Iterator[httpx.Client]:
-        with (
-            tiny_stack.agent(1, tmp_path, False, *arguments, persona_files="seed") as running,
-            httpx.Client(base_url=f"{running.page}/api/v1", headers=keys.headers(Role.ADMIN), timeout=60.0) as client,
-        ):
-            yield client
-
-    with agent() as client:
-        changed = client.put("/personas/default", json={"prompt": "By the API."}, headers={"If-Match": '"1"'})
-        assert changed.json()["version"] == 2
+async def test_an_agent_s_start_takes_no_change_back(tiny_stack: Stack, one: Agent, keys: Keys, tmp_path: Path) -> None:
+    """Files count until the API changes their persona. The third agent has no keys: its API is closed."""
     (tmp_path / "default.yaml").write_text("name: default\nprompt: Another file.\n")
-    with agent() as client:
-        found = client.get("/personas/default").json()
-        assert (found["version"], found["settings"]["prompt"], found["source"]) == (2, "By the API.", "api")
+    async with Client(one, keys, Role.ADMIN) as admin, httpx.AsyncClient(timeout=60.0) as stranger:
+        content = {"prompt": "By the API.", "greeting": "Hello."}
+        await admin.ask("PUT", "/personas/default", 200, json=content, headers={"If-Match": "*"})
+        before = (await admin.ask("GET", "/personas/default", 200)).json()
+        with tiny_stack.agent(1, tmp_path, False, "--redis-prefix", "api:", persona_files="seed") as third:
+            closed = await stranger.get(f"{third.page}/api/v1/calls", headers=keys.headers(Role.ADMIN))
+            assert closed.status_code == 401
+            assert "no key is set up" in closed.json()["detail"]
+            assert (await stranger.get(f"{third.page}/api/ice-servers")).status_code == 200, "the page's side is open"
+        assert (await admin.ask("GET", "/personas/default", 200)).json() == before
+    assert "a persona's file does not count" in third.process.log.read_text()
 
 
-def test_without_keys_the_api_is_closed_and_the_page_is_not(tiny_stack: Stack) -> None:
-    with tiny_stack.agent(1) as agent:
-        assert httpx.get(f"{agent.page}/api/v1/calls", timeout=60.0).status_code == 401
-        assert httpx.get(f"{agent.page}/api/ice-servers", timeout=60.0).status_code == 200
-        with socket.create_connection((HOST, agent.http_port)):
-            pass
+def test_personas_on_the_command_line(one: Agent, keys: Keys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # where no demo has left its state
+    monkeypatch.delenv("TRUNKLINE_API_KEY", raising=False)
+    (tmp_path / "admin").write_text(keys.secrets[Role.ADMIN])
+    (tmp_path / "clerk.yaml").write_text("name: clerk\nprompt: You are Ann.\nnumbers: ['200']\n")
+    (tmp_path / "bad.yaml").write_text("name: clerk\npromt: You are Ann.\n")
+
+    def run(*arguments: str, status: int = 0, key: str = "admin") -> str:
+        where = ["personas", "--api", one.page, *(["--key-file", key] if key else [])]
+        done = CliRunner().invoke(app, [*where, *arguments])
+        assert done.exit_code == status, done.output
+        return done.output
+
+    assert run("validate", "clerk.yaml") == "clerk: can be used\n"
+    assert "promt: Extra inputs" in run("validate", "bad.yaml", status=1)
+    assert "(422)" in run("import", "bad.yaml", status=1)
+    assert run("import", "clerk.yaml").startswith("clerk  1  api  ")
+    assert run("import", "clerk.yaml") == "nothing changes\n"
+    (tmp_path / "clerk.yaml").write_text("name: clerk\nprompt: You are Bob.\nnumbers: ['200']\n")
+    assert run("import", "clerk.yaml").startswith("clerk  2  api  ")
+    assert "clerk  2  api" in run("list")
+    assert run("show", "clerk", "--version", "1") == "name: clerk\nnumbers:\n- '200'\nprompt: You are Ann.\n"
+    assert "+prompt: You are Bob." in run("diff", "clerk", "1", "2")
+    assert "version 2, not at 1" in run("rollback", "clerk", "1", "--at", "1", status=1)
+    assert run("rollback", "clerk", "1").startswith("clerk  3  api  ")
+    assert "You are Ann." in run("export", "clerk")
+    assert "name: default" in run("export")
+    run("delete", "clerk")
+    assert run("history", "clerk").startswith("clerk  4  deleted  ")
+    assert "no persona 'clerk' (404)" in run("show", "clerk", status=1)
+    assert "no key" in run("list", status=1, key="")
+    (tmp_path / "wrong").write_text("wrong")
+    assert "(401)" in run("list", status=1, key="wrong")

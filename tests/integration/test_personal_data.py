@@ -61,8 +61,9 @@ async def test_personal_data_in_logs(
                 return any(entry["role"] == role and text in entry["text"] for entry in entries)
 
             await until(lambda: conversation_has("assistant", "Quartzfield"), "the greeting was heard")
-            await handset.play(said("opening-hours"))
-            await until(lambda: conversation_has("user", ""), "the caller was heard")
+            if not shown:
+                await handset.play(said("opening-hours"))
+                await until(lambda: conversation_has("user", ""), "the caller was heard")
             await operator.ask("POST", f"{path}/say", 204, json={"text": "Do not be quarrelsome."})
             await until(lambda: conversation_has("assistant", "quarrelsome"), "the bot said it")
             await handset.press("7")
@@ -78,6 +79,6 @@ async def test_personal_data_in_logs(
     for name, text in {"agent": MARKED.sub("", log), **services}.items():
         assert not [word for word in ALL if word.casefold() in text.casefold()], f"in the log of {name}"
     assert "DEBUG" in log
-    assert "utterance tokenised" in services["tokenizer"]
+    assert shown or "utterance tokenised" in services["tokenizer"]
     assert [word for word in TOLD if word in log] == (TOLD if shown else [])
     assert ("pii_digit=" in log) is shown
