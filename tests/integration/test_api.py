@@ -248,11 +248,14 @@ async def test_an_agent_s_start_takes_no_change_back(tiny_stack: Stack, one: Age
         content = {"prompt": "By the API.", "greeting": "Hello."}
         await admin.ask("PUT", "/personas/default", 200, json=content, headers={"If-Match": "*"})
         before = (await admin.ask("GET", "/personas/default", 200)).json()
-        with tiny_stack.agent(1, tmp_path, False, "--redis-prefix", "api:", persona_files="seed") as third:
+        arguments = ["--redis-prefix", "api:", "--page-key", "of-the-page"]
+        with tiny_stack.agent(1, tmp_path, False, *arguments, persona_files="seed") as third:
             closed = await stranger.get(f"{third.page}/api/v1/calls", headers=keys.headers(Role.ADMIN))
             assert closed.status_code == 401
             assert "no key is set up" in closed.json()["detail"]
-            assert (await stranger.get(f"{third.page}/api/ice-servers")).status_code == 200, "the page's side is open"
+            page = f"{third.page}/api/ice-servers"
+            assert (await stranger.get(page)).status_code == 401, "its page needs a key"
+            assert (await stranger.get(page, headers={"Authorization": "Bearer of-the-page"})).status_code == 200
         assert (await admin.ask("GET", "/personas/default", 200)).json() == before
     assert "a persona's file does not count" in third.process.log.read_text()
 

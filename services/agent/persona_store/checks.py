@@ -2,21 +2,24 @@
 
 import fnmatch
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import grpc
 import yaml
 from pydantic import ValidationError
 
-from services.agent.lm_session import LmSession
-from services.agent.models import ModelError, ModelServices
+from services.agent.models import ModelServices
 from services.agent.personas import Persona, problems
+from services.agent.replicas.pool import Pool
+from services.agent.replicas.replica import Replica
 from services.common.errors import InvalidInputError, UnavailableError
-from trunkline.v1 import decoder_pb2
+from trunkline.v1 import decoder_pb2, lm_pb2
+
+S = TypeVar("S")
 
 _VARIABLE = re.compile(r"\$\{([^}]*)\}")
-INFO_S = 5.0
+ANSWER_S = 10.0
 _TEMPLATE_IDS = 16  # more than the template puts around a system prompt
 _NO_ROOM = (grpc.StatusCode.OUT_OF_RANGE, grpc.StatusCode.INVALID_ARGUMENT)
 
@@ -100,10 +103,11 @@ class ModelChecks:
         await self._check_prompt(persona)
 
     async def _check_voice(self, persona: Persona) -> None:
+        request = decoder_pb2.SpeechDecoderInfoRequest()
         try:
-            info = await self._models.decoder.Info(decoder_pb2.SpeechDecoderInfoRequest(), timeout=INFO_S)
+            info = await _serving(self._models.decoder).stub.Info(request, timeout=ANSWER_S)
         except grpc.aio.AioRpcError as error:
-            raise UnavailableError(f"persona {persona.name!r}: the decoder cannot tell its voices now") from error
+            raise UnavailableError("the decoder cannot tell its voices now") from error
         if persona.voice not in info.voices:
             known = ", ".join(info.voices) or "none but the default one (an empty name)"
             raise InvalidInputError(f"persona {persona.name!r}: voice: no {persona.voice!r}; there are: {known}")
@@ -116,11 +120,9 @@ class ModelChecks:
             return  # no id of the tokenizer stands for less than a byte
         try:
             taken = await self._count(text)
-        except ModelError as error:
-            if error.code not in _NO_ROOM:
-                raise UnavailableError(
-                    f"persona {persona.name!r}: its prompt is long, and the language model cannot count it now"
-                ) from error
+        except grpc.aio.AioRpcError as error:
+            if error.code() not in _NO_ROOM:
+                raise UnavailableError("the prompt is long, and the language model cannot count it now") from error
             taken = context
         if taken > room:
             raise InvalidInputError(
@@ -129,9 +131,17 @@ class ModelChecks:
             )
 
     async def _count(self, text: str) -> int:
-        session = LmSession(self._models.lm, f"prompt-{id(text):x}", self._models.deadlines)
-        try:
-            await session.open([])
-            return len(await session.appended(session.append_system(text)))
-        finally:
-            await session.close()
+        async def commands() -> AsyncIterator[lm_pb2.ConverseRequest]:
+            yield lm_pb2.ConverseRequest(open=lm_pb2.OpenSession(session_id="persona-check"))
+            yield lm_pb2.ConverseRequest(append=lm_pb2.Append(system=text))
+
+        count = 0
+        async for event in _serving(self._models.lm).stub.Converse(commands(), timeout=ANSWER_S):
+            count += len(event.appended.tokens)
+        return count
+
+
+def _serving(pool: Pool[S]) -> Replica[S]:
+    if not pool.serving:
+        raise UnavailableError(f"no {pool.stage.name} service can be asked now")
+    return pool.random.choice(pool.serving)

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, SecretStr
 
+from services.agent.secrets import SecretError, read_secret
 from services.agent.state.address import StateError
 from services.agent.state.sealing import Sealer
 from services.agent.state.times import Times
@@ -60,14 +61,9 @@ def secret(value: SecretStr, file: Path | None, what: str) -> str:
     """A secret from its setting, or from the file that holds it.
 
     Raises:
-        StateError: the file cannot be read, or is empty.
+        StateError: both are given, or the file cannot be read or is empty.
     """
-    if file is None:
-        return value.get_secret_value()
     try:
-        read = file.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise StateError(f"{what} cannot be read from {file}: {error}") from error
-    if not read:
-        raise StateError(f"{what}: {file} is empty")
-    return read
+        return read_secret(value, file, what)
+    except SecretError as error:
+        raise StateError(str(error)) from None
