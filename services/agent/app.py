@@ -34,17 +34,20 @@ from services.agent.personas import Persona, PersonaError, load_personas
 from services.agent.phone_line import PhoneLineError, sip_settings
 from services.agent.recording.files import RecordingFormat
 from services.agent.recording.recording import Recordings
+from services.agent.returns import STOPPED, Returns
 from services.agent.secrets import read_secret
 from services.agent.settings import AgentSettings, split_address
 from services.agent.state.address import StateError
 from services.agent.state.connection import Connection
+from services.agent.state.personas import PersonaStore
 from services.agent.state.recorder import Recorders
 from services.agent.state.store import Store
+from services.agent.state.tokens import ResumeTokens
 from services.agent.state.undertaker import bury_lost
 from services.agent.switchboard import Switchboard
 from services.agent.turns import TurnSettings
 from services.agent.voice_activity import EndOfTurn
-from services.agent.web_calls import LocalTokens, WebCalls
+from services.agent.web_calls import WebCalls
 from services.common.errors import SetupError
 from services.common.grpc_server import Server, Slots
 from trunkline.v1 import calls_pb2_grpc
@@ -128,6 +131,7 @@ async def start(settings: AgentSettings, stack: AsyncExitStack) -> Running:
     stack.push_async_callback(models.close)
     limits = await models.connect(settings.wait_for_models, INPUT_RATE)
     book, persona_desk = await set_up_personas(settings, personas, connection, models, agent_id)
+    returns = Returns(store, PersonaStore(connection))
     end_of_turn = EndOfTurn()
     stack.push_async_callback(end_of_turn.close)
     bus = EventBus()
@@ -141,6 +145,7 @@ async def start(settings: AgentSettings, stack: AsyncExitStack) -> Running:
     around = Surroundings(
         models,
         store,
+        returns,
         recorders,
         bus,
         end_of_turn,
@@ -158,7 +163,7 @@ async def start(settings: AgentSettings, stack: AsyncExitStack) -> Running:
         calls_pb2_grpc.add_CallsServicer_to_server(CallsServicer(call_desk), server)
 
     calls = Server(SERVICE, register, settings.calls_listen, slots)
-    web_calls = WebCalls(switchboard, LocalTokens(), ice, settings.resume_seconds)
+    web_calls = WebCalls(switchboard, ResumeTokens(store, switchboard.resume_with), ice, settings.resume_seconds)
     web_app = make_app(
         switchboard,
         web_calls,
@@ -184,7 +189,7 @@ async def start(settings: AgentSettings, stack: AsyncExitStack) -> Running:
     port = await calls.start()
 
     async def stop_serving() -> None:
-        await switchboard.close("the agent stopped")
+        await switchboard.close(STOPPED)
         bus.close()
         await calls.drain(GRACE_S)
 

@@ -13,7 +13,7 @@ from pipecat.workers.runner import WorkerRunner
 
 from services.agent.actions.runner import ActionRunner
 from services.agent.actions.webhook import Webhooks
-from services.agent.conversation import Entry
+from services.agent.conversation import Entry, Role
 from services.agent.echo import PlayedLine
 from services.agent.events import INTERNAL, CallRecord, CallState, Dtmf, Event, EventBus, Speaking
 from services.agent.legs.base import (
@@ -33,6 +33,7 @@ from services.agent.personas import Persona
 from services.agent.processors import EchoProcessor, SpeechProcessor, TurnProcessor
 from services.agent.recording.recording import Recording, Recordings
 from services.agent.recording.taps import tapped
+from services.agent.returns import MOVED, RESUMABLE, Past, Returns, caller_text, names_someone
 from services.agent.rtvi import Screen
 from services.agent.silence import SilenceWatch
 from services.agent.speech import Speech
@@ -55,6 +56,7 @@ class Surroundings:
 
     models: ModelServices
     store: Store
+    returns: Returns
     recorders: Recorders
     bus: EventBus
     end_of_turn: EndOfTurn
@@ -71,6 +73,7 @@ class Call:
 
     Args:
         dial: how it is placed; None for a call that came in.
+        past: what it goes on with; None for a new conversation.
     """
 
     def __init__(
@@ -81,6 +84,7 @@ class Call:
         version: int,
         around: Surroundings,
         dial: DialOptions | None = None,
+        past: Past | None = None,
     ) -> None:
         self.leg = leg
         self.record = CallRecord(
@@ -96,15 +100,26 @@ class Call:
         )
         self._around = around
         self._persona = persona
-        self._recorder = around.recorders.of(call_id, "", self._on_hold)
+        self._recorder = around.recorders.of(call_id, past.call_id if past is not None else "", self._on_hold)
         self._publish_outside = around.bus.publisher(call_id)
         self._screen = Screen()
+        self._past = past
+        for entry in past.entries if past is not None else ():
+            if entry.role is Role.ASSISTANT and entry.text.strip():
+                self._screen.said_before(entry.turn, entry.text.strip(), entry.interrupted)
         self._to_screen: asyncio.Queue[Event | None] = asyncio.Queue()  # None: all of it again
         self.recording: Recording | None = None
         if around.recordings is not None and persona.recording.enabled:
             self.recording = around.recordings.of(call_id, persona.recording)
         self._speech = Speech(
-            call_id, persona, around.models, self._record, self._publish, delay_s=lambda: leg.playout_delay_s
+            call_id,
+            persona,
+            around.models,
+            self._record,
+            self._publish,
+            delay_s=lambda: leg.playout_delay_s,
+            past=past.entries if past is not None else (),
+            progress=self._recorder.heard,
         )
         self._hang_up: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._placed = PlacedCall(dial, self._speech, self.hang_up, self._outcome) if dial is not None else None
@@ -139,6 +154,11 @@ class Call:
                 "pii_from": self.record.from_, "pii_to": self.record.to,
             },
         )  # fmt: skip
+        policy = self._persona.resume
+        phone = self.leg.kind is not LegKind.WEBRTC and not self.record.placed
+        if policy is not None and policy.within_s and phone and names_someone(self.leg.from_):
+            digest = self._around.store.sealer.digests(caller_text(self.leg.from_, self._persona.name))[0]
+            self._recorder.found_by(digest, policy.within_s)
         try:
             await self._recorder.begin(self.record)
         except AWAY:
@@ -146,6 +166,10 @@ class Call:
                 raise
         self._publish_outside(self.record)
         await self._speech.prepare()
+
+    def resume_with(self, digest: str) -> None:
+        """The page of this call comes back with the secret of this digest."""
+        self._recorder.resume_with(digest)
 
     async def abandon(self, refusal: CallRefusedError) -> None:
         """Ends a call that was not started."""
@@ -198,6 +222,8 @@ class Call:
         except TimeoutError:
             return "no media after the answer"
         self._change(CallState.LIVE)
+        if self._past is not None:
+            self._to_screen.put_nowait(None)
         log.info("call answered", extra={"call_id": self.call_id, "leg": self.leg.kind.value})
         played = None if self.leg.kind in self._around.without_echo_canceller else PlayedLine()
         echo = [] if played is None else [EchoProcessor(played)]
@@ -274,13 +300,13 @@ class Call:
 
     def _change(self, state: CallState, reason: str = "") -> None:
         self.record = self.record.in_state(state, reason)
-        self._recorder.call(self.record)
+        self._recorder.call(self.record, resumable=reason in RESUMABLE)
         self._publish_outside(self.record)
 
     def _on_hold(self, hold: Hold) -> None:
         """Redis says that this call's conversation goes on elsewhere, or is about to."""
         if hold is not Hold.HELD:
-            self.hang_up("continued at another agent")
+            self.hang_up(MOVED)
 
     def _outcome(self, outcome: DialOutcome, sip_status: int) -> None:
         self.record = replace(self.record, outcome=outcome, sip_status=sip_status)

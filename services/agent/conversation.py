@@ -154,6 +154,32 @@ class Conversation:
         self._turn_starts = [start for start in self._turn_starts if start < length]
         return Entry(Role.REWIND, (), length, turn=turn)
 
+    @classmethod
+    def rebuilt(cls, entries: Iterable[Entry]) -> "Conversation":
+        """The conversation as these entries, of `replay`'s kind, left it."""
+        conversation = cls()
+        for entry in entries:
+            conversation._take(entry)
+        return conversation
+
+    def _take(self, entry: Entry) -> None:
+        if entry.role is Role.SYSTEM:
+            self.system(entry.ids)
+        elif entry.role is Role.USER:
+            self.user(entry.ids, entry.turn)
+        elif entry.role is Role.ASSISTANT:
+            self.ids += entry.ids
+        elif entry.role is Role.REWIND:
+            self.rewind(entry.length, entry.turn)
+        else:
+            dropped, ids = len(self.ids) - len(entry.ids), list(entry.ids)
+            if dropped >= 0 and ids[self._system_end :] == self.ids[self._system_end + dropped :]:
+                kept = (start for start in self._turn_starts if start >= self._system_end + dropped)
+                self._turn_starts = [start - dropped for start in kept]
+            else:
+                self._turn_starts = []  # it stands for entries that are not there
+            self.ids = ids
+
     def trim(self, budget: int, turn: int) -> Entry | None:
         """Leaves out the oldest turns so that at most `budget` ids stay; None when they fit already.
 

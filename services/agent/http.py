@@ -122,12 +122,13 @@ def make_app(
 
     @app.post("/api/offer")
     async def offer(body: Offer, request: Request) -> Answer:
+        caller = f"web:{request.client.host}" if request.client else "web:unknown"
         if body.pc_id:
-            answered = await web_calls.resume(body.pc_id, body.sdp, bool(body.restart_pc))
+            answered = await web_calls.resume(body.pc_id, body.sdp, bool(body.restart_pc), caller)
         else:
-            caller = f"web:{request.client.host}" if request.client else "web:unknown"
             answered = await web_calls.place(body.sdp, caller)
-        return Answer(sdp=answered.sdp, call_id=answered.call_id, pc_id=answered.token, resume_s=web_calls.resume_s)
+        patience_s = web_calls.patience_s
+        return Answer(sdp=answered.sdp, call_id=answered.call_id, pc_id=answered.token, resume_s=patience_s)
 
     @app.patch("/api/offer", status_code=204)
     async def trickle(body: Trickle) -> Response:

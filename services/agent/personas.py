@@ -60,6 +60,17 @@ class SilencePolicy(BaseModel):
     goodbye: _Spoken = Field("I cannot hear you. Goodbye.", description="said before hanging up; may be empty")
 
 
+class ResumePolicy(BaseModel):
+    """What happens when a caller comes back to a call that was lost or cut."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    within_s: float = Field(
+        60.0, ge=0.0, le=3600.0, description="a phone caller goes on who rings again within this; 0: only pages do"
+    )
+    say: _Spoken = Field("We were cut off. Let us go on.", description="instead of the greeting; may be empty")
+
+
 class Persona(BaseModel):
     """One persona's settings. Unknown keys are refused, so that a misspelt one is not silently ignored."""
 
@@ -89,6 +100,7 @@ class Persona(BaseModel):
     actions: tuple[Action, ...] = Field((), max_length=50, description="see docs/actions.md")
     key_pause_s: float = Field(3.0, ge=0.5, le=30.0, description="longest time between two keys of an action")
     recording: RecordingPolicy = RecordingPolicy()
+    resume: ResumePolicy | None = Field(None, description="going on with a call that was cut, see docs/state.md")
 
     @field_validator("prompt", "greeting", "apology")
     @classmethod
@@ -121,8 +133,16 @@ class Persona(BaseModel):
     @property
     def opening(self) -> list[str]:
         """What is said when the call is answered, one after the other."""
+        return self._announced(self.greeting)
+
+    @property
+    def opening_again(self) -> list[str]:
+        """The same for a call that goes on with an earlier one."""
+        return self._announced(self.resume.say if self.resume is not None else "")
+
+    def _announced(self, greeting: str) -> list[str]:
         announcement = self.recording.announcement if self.recording.enabled else ""
-        return [text for text in (announcement, self.greeting) if text]
+        return [text for text in (announcement, greeting) if text]
 
     @property
     def system_prompt(self) -> str:

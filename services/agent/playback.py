@@ -106,8 +106,13 @@ class Playback:
         Args:
             unsent_s: what the transport knows to wait in its hands: its clock may be slower than ours.
         """
+        heard = self.heard(now, unsent_s)
         self._pending.clear()
         self._complete = True
+        return heard
+
+    def heard(self, now: float, unsent_s: float = 0.0) -> Heard:
+        """What was heard so far; see `stop`."""
         heard = max(0, min(self._heard_samples(now), self._sent - round(unsent_s * self.rate), self._pushed))
         return Heard(heard, self._tokens_at(heard))
 

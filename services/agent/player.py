@@ -64,6 +64,12 @@ class Player:
             self._finish(self._playback)
         self._changed.set()
 
+    def heard(self, delay_s: float = 0.0) -> Heard:
+        """What was heard so far, as `stop` would tell it."""
+        if self._heard is not None or self._playback is None:
+            return self._heard or Heard(0, 0)
+        return self._playback.heard(self._clock() - delay_s, self._queue.unsent_s() if self._queue else 0.0)
+
     def stop(self, delay_s: float = 0.0) -> Heard:
         """Sends nothing more and tells what was heard, if that is so long after a packet's time. Idempotent."""
         if self._heard is None:

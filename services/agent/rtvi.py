@@ -27,6 +27,10 @@ class Screen:
         self._shown: deque[dict[str, object]] = deque(maxlen=KEPT_CAPTIONS)
         self._speaking = {"bot": False, "caller": False}
 
+    def said_before(self, turn: int, text: str, interrupted: bool) -> None:
+        """Takes a caption of the call that this one goes on with."""
+        self._shown.append({"text": text, "turn": turn, "interrupted": interrupted})
+
     def messages(self, event: Event) -> list[dict[str, object]]:
         """What the screen is told about an event; nothing for events that it does not show."""
         match event:

@@ -10,21 +10,23 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
-from services.agent.conversation import Conversation, Entry
+from services.agent.conversation import Conversation, Entry, Role
 from services.agent.events import AnswerBegan, AnswerOver, BargeIn, Event, Speaking
 from services.agent.floor import AnswerInProgress, CallContext, CallerTurn
 from services.agent.listening import Utterance
 from services.agent.lm_session import LmSession, Sampling
 from services.agent.models import ModelError, ModelServices
 from services.agent.personas import Persona
+from services.agent.playback import Heard
 from services.agent.player import Media
 
 log = logging.getLogger(__name__)
 
 ATTEMPTS = 2  # an answer of which nothing was heard is tried again, once
 UTTERANCE_TOKENS = 350  # a turn of 28 s
+PROGRESS_S = 1.0  # how often it is noted what was heard of an answer, for the case that this agent dies
 INPUT_BYTES_PER_S = 32_000  # 16-bit mono at 16 kHz
 
 
@@ -36,6 +38,8 @@ class Speech:
         publish: takes events for watchers.
         clock: wall clock of the call, seconds.
         delay_s: how long after its time a packet is heard, seconds.
+        past: the conversation to go on with; none for a new one.
+        progress: takes what was heard so far of an answer under way.
     """
 
     def __init__(
@@ -47,8 +51,12 @@ class Speech:
         publish: Callable[[Event], None],
         clock: Callable[[], float] = time.monotonic,
         delay_s: Callable[[], float] = lambda: 0.0,
+        past: Sequence[Entry] = (),
+        progress: Callable[[Entry], None] = lambda _: None,
     ) -> None:
         self._call = CallContext(call_id, persona, models, models.reserve(call_id), publish, clock)
+        self._past = past
+        self._progress = progress
         self.conversation = Conversation()
         self.first_pcm = asyncio.Event()
         self.failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -70,10 +78,16 @@ class Speech:
             ModelError: a service has no room, or fails: the call should not be answered.
         """
         await self._call.places.hold()
+        if self._past:
+            self.conversation = Conversation.rebuilt(self._past)
+            self._turns = max(entry.turn for entry in self._past)
+            for entry in self._past:
+                self._record(entry)
         session = await self._reopened()
-        ids = await session.appended(session.append_system(self._call.persona.system_prompt))
-        self._record(self.conversation.system(ids))
-        if not self._call.persona.opening:
+        if not self._past:
+            ids = await session.appended(session.append_system(self._call.persona.system_prompt))
+            self._record(self.conversation.system(ids))
+        if not self._opening:
             return
         greeting = self._hold_floor(self._greet)
         ready = asyncio.create_task(self.first_pcm.wait())
@@ -220,9 +234,13 @@ class Speech:
     async def _nothing(self) -> None:
         """The floor is taken only to end what held it."""
 
+    @property
+    def _opening(self) -> list[str]:
+        return self._call.persona.opening_again if self._past else self._call.persona.opening
+
     async def _greet(self) -> None:
         try:
-            for text in self._call.persona.opening:
+            for text in self._opening:
                 await self._speak(text)
         except ModelError as error:
             if self.first_pcm.is_set():
@@ -300,6 +318,7 @@ class Speech:
             self._call.seed(number),
         )
         playing = asyncio.create_task(self._play_out(answer), name=f"player-{self._call.call_id}")
+        noting = asyncio.create_task(self._note_progress(answer), name=f"progress-{self._call.call_id}")
         try:
             await answer.speaker.run(sampling, say)
             answer.player.complete()
@@ -307,6 +326,7 @@ class Speech:
             await asyncio.sleep(self._delay_s())  # its last words are still on their way
         finally:
             playing.cancel()
+            noting.cancel()
         if self._answer is not answer:
             return  # interrupted in its last moment
         self._answer = None
@@ -322,6 +342,18 @@ class Speech:
         if answer.turn is not None:
             await answer.turn.ended.wait()
         await answer.player.run(media)
+
+    async def _note_progress(self, answer: AnswerInProgress) -> None:
+        while True:
+            await asyncio.sleep(PROGRESS_S)
+            if self._answer is answer and answer.player.audible:
+                self._progress(self._heard_of(answer, answer.player.heard(self._delay_s())))
+
+    @staticmethod
+    def _heard_of(answer: AnswerInProgress, heard: Heard) -> Entry:
+        kept = answer.speaker.answer.cut(heard.tokens)
+        text = answer.speaker.answer.text_heard(heard.tokens)
+        return Entry(Role.ASSISTANT, tuple(kept.ids), kept.start + len(kept.ids), text, True, answer.number)
 
     def _stop_answer(self) -> BargeIn | None:
         """Ends an answer under way; the conversation keeps what was heard of it. None when nothing was audible."""

@@ -1,6 +1,7 @@
 """Takes new calls or refuses them, and knows the live ones."""
 
 import asyncio
+import contextlib
 import logging
 import uuid
 from typing import Any
@@ -13,6 +14,7 @@ from services.agent.models import ModelError
 from services.agent.outbound.placed import DialOptions
 from services.agent.persona_store.book import PersonaBook, StoredPersona
 from services.agent.recording.recording import Recording
+from services.agent.returns import Past
 from services.agent.state.connection import AWAY
 from services.common.errors import (
     AtCapacityError,
@@ -28,6 +30,13 @@ log = logging.getLogger(__name__)
 
 RINGING_POLL_S = 0.05
 PREPARE_S = 15.0  # a caller hears ringing for so long at most before we are ready or decline
+
+
+class TakenError(CallRefusedError):
+    """The conversation that a call would go on with is not to be had (now)."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason, retry_after_s=1)
 
 
 class Switchboard:
@@ -50,22 +59,82 @@ class Switchboard:
 
     async def __call__(self, leg: Leg) -> str:
         """See `CallAcceptor`."""
+        place = self._enter()
+        try:
+            stored = await self._personas.answering(leg.to)
+            past = await self.around.returns.of_caller(leg, stored.persona)
+        except BaseException:
+            place.leave()
+            raise
+        if past is not None:
+            with contextlib.suppress(TakenError):
+                return await self._go_on(leg, past, place)
+        return await self._take(leg, stored, place)
+
+    async def go_on(self, leg: Leg, past: Past) -> str:
+        """As for a new leg, but the call goes on with what an earlier one left.
+
+        Raises:
+            TakenError: another call goes on with it, or Redis is away.
+            CallRefusedError: no room.
+        """
+        place = self._enter()
+        try:
+            return await self._go_on(leg, past, place)
+        except TakenError:
+            place.leave()
+            raise
+
+    async def _go_on(self, leg: Leg, past: Past, place: Place) -> str:
+        """The place stays taken when it raises TakenError."""
+        call_id = uuid.uuid4().hex
+        store = self.around.store
+        try:
+            claimed = await store.claim(past.call_id, call_id)
+        except AWAY as error:
+            raise TakenError("Redis does not answer") from error
+        except BaseException:
+            place.leave()
+            raise
+        if not claimed:
+            raise TakenError("another call goes on with it")
+        try:
+            stored = StoredPersona(past.persona, past.version)
+            return await self._take(leg, stored, place, past=past, call_id=call_id)
+        except BaseException:
+            with contextlib.suppress(*AWAY):
+                await store.unclaim(past.call_id, call_id)
+            raise
+
+    def holds(self, call_id: str) -> bool:
+        """Whether the call is one of ours, and not over."""
+        return call_id in self._calls
+
+    def resume_with(self, call_id: str, digest: str) -> None:
+        """The page of a call comes back with the secret of this digest."""
+        if call_id in self._calls:
+            self._calls[call_id].resume_with(digest)
+
+    def _enter(self) -> Place:
         try:
             place = self._admission.enter()
         except (AtCapacityError, DrainingError) as error:
             log.info("call refused", extra={"why": error.code.name})
             raise self._admission.refusal(error) from error
-        try:
-            stored = await self._personas.answering(leg.to)
-        except BaseException:
-            place.leave()
-            raise
-        return await self._take(leg, stored, place)
+        return place
 
-    async def _take(self, leg: Leg, stored: StoredPersona, place: Place, dial: DialOptions | None = None) -> str:
-        call_id = uuid.uuid4().hex
+    async def _take(
+        self,
+        leg: Leg,
+        stored: StoredPersona,
+        place: Place,
+        dial: DialOptions | None = None,
+        past: Past | None = None,
+        call_id: str = "",
+    ) -> str:
+        call_id = call_id or uuid.uuid4().hex
         try:
-            call = Call(call_id, leg, stored.persona, stored.version, self.around, dial)
+            call = Call(call_id, leg, stored.persona, stored.version, self.around, dial, past)
         except BaseException:
             place.leave()
             raise

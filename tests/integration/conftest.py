@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration import stack as stacks
+from tests.integration.redis_servers import Servers, clustered
 from tests.unit.lm.checkpoint import write_checkpoint
 
 
@@ -28,3 +29,11 @@ def tiny_stack(
     weights = {"tokenizer": golden_dir / "tokenizer", "lm": lm, "decoder": golden_dir / "decoder"}
     with stacks.running(directory, weights) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory, require_debian: Callable[..., None]) -> Iterator[Servers]:
+    """A Redis Cluster of three primaries."""
+    require_debian("redis-server")
+    with clustered(tmp_path_factory.mktemp("cluster")) as servers:
+        yield servers

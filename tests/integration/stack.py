@@ -121,6 +121,11 @@ class Stack:
     decoder: str
     processes: dict[str, Process] = field(default_factory=dict)
 
+    @property
+    def redis_port(self) -> int:
+        """Of the one server."""
+        return int(self.redis_url.rpartition("/")[0].rpartition(":")[2])
+
     def store(self, agent_id: str = "test") -> Store:
         """The agents' view of Redis; close its `redis`."""
         return Store(Connection.from_settings(StateSettings(redis_url=self.redis_url)), agent_id)
@@ -163,6 +168,12 @@ class Stack:
         assert status == ends, f"the agent ended with {status}: {process.tail()}"
 
 
+def redis_server(directory: Path, port: int) -> Process:
+    """A Redis that keeps everything in memory; wait until it serves."""
+    command = ["redis-server", "--port", str(port), "--bind", HOST, "--save", "", "--dir", str(directory)]
+    return Process("redis", command, directory / "redis.log")
+
+
 @contextlib.contextmanager
 def running(
     directory: Path,
@@ -178,8 +189,7 @@ def running(
     redis_port = free_port()
     processes: dict[str, Process] = {}
     try:
-        command = ["redis-server", "--port", str(redis_port), "--bind", HOST, "--save", "", "--dir", str(directory)]
-        processes["redis"] = Process("redis", command, directory / "redis.log")
+        processes["redis"] = redis_server(directory, redis_port)
         for name, path in weights.items():
             command = [sys.executable, "-m", f"services.{name}", "--listen", f"{HOST}:0", "--capacity", str(capacity)]
             command += ["--log-level", "DEBUG"]

@@ -11,11 +11,12 @@ import pytest
 import redis.asyncio as redis
 
 from services.agent.conversation import Entry, Role, replay
+from services.agent.events import CallState
 from services.agent.lm_session import LmSession, Sampling
 from services.agent.models import ModelServices
 from services.agent.state.store import Store
 from tests.integration.personas import short_persona
-from tests.integration.stack import KEYS, Agent, Stack, free_again, running
+from tests.integration.stack import KEYS, Agent, Stack, free_again, redis_server, running
 from tests.integration.webrtc_caller import Waveform, calling, sample
 
 ANSWER_TOKENS = 150
@@ -141,6 +142,7 @@ async def test_a_lost_redis_does_not_end_a_call(tmp_path: Path, tiny_stack: Stac
     with (
         running(tmp_path, {}, elsewhere) as own,
         own.agent(personas=short_persona(tmp_path / "personas", ANSWER_TOKENS)) as lonely,
+        own.agent(2, tmp_path / "personas", False, "--redis-away", "admit") as lenient,
     ):
         async with calling(lonely.page) as caller:
             await caller.bot_is_quiet()
@@ -154,6 +156,23 @@ async def test_a_lost_redis_does_not_end_a_call(tmp_path: Path, tiny_stack: Stac
             async with httpx.AsyncClient(timeout=30.0) as client:
                 ready = await client.get(f"{lonely.page}/readyz")
             assert (ready.status_code, ready.text) == (503, "Redis does not answer")
+            async with calling(lenient.page) as admitted:
+                await admitted.bot_is_quiet()
+                own.processes["redis"] = redis_server(tmp_path, own.redis_port)  # it has forgotten everything
+                own.processes["redis"].wait_serving()
+                store = own.store()
+                said = await recorded(store, caller.call_id, 4)
+                assert [entry.role for entry in said[:3]] == [Role.SYSTEM, Role.ASSISTANT, Role.USER]
+                for count, entry in enumerate(said, 1):
+                    assert len(replay(said[:count])) == entry.length, "none is missing, none is there twice"
+                await recorded(store, admitted.call_id, 2)
+                for call_id in (caller.call_id, admitted.call_id):
+                    end = time.monotonic() + 60.0
+                    while (stored := await store.stored(call_id)) is None or not stored.held:
+                        assert time.monotonic() < end, "the call and its lease are back"
+                        await asyncio.sleep(0.05)
+                    assert stored.record.state is CallState.LIVE
+                await store.redis.close()
 
 
 @pytest.mark.parametrize(

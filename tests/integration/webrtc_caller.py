@@ -102,7 +102,7 @@ class Caller:
         trickle: bool = False,
         conceals: bool = False,
     ) -> None:
-        self._page = page
+        self.page = page
         self._tls = tls
         self._ice = ice
         self._trickle = trickle
@@ -141,7 +141,7 @@ class Caller:
             sdp = "".join(line for line in sdp.splitlines(True) if not line.startswith(trickled))
         offer = {"sdp": sdp, "type": "offer", **more}
         async with self._client() as client:
-            response = await client.post(f"{self._page}/api/offer", json=offer)
+            response = await client.post(f"{self.page}/api/offer", json=offer)
             response.raise_for_status()
             answer = response.json()
             self.call_id, self.secret = answer["call_id"], answer["pc_id"]
@@ -149,7 +149,7 @@ class Caller:
             if self._trickle:
                 candidates = [{"candidate": line, "sdp_mid": "0", "sdp_mline_index": 0} for line in [*found, ""]]
                 body = {"pc_id": self.secret, "candidates": candidates}
-                (await client.patch(f"{self._page}/api/offer", json=body)).raise_for_status()
+                (await client.patch(f"{self.page}/api/offer", json=body)).raise_for_status()
 
     def _client(self) -> httpx.AsyncClient:
         return httpx.AsyncClient(timeout=WAIT_S, verify=self._tls or False)
@@ -159,7 +159,7 @@ class Caller:
         if self.secret:
             with contextlib.suppress(httpx.HTTPError):  # the agent may have stopped
                 async with self._client() as client:
-                    await client.request("DELETE", f"{self._page}/api/offer", json={"pc_id": self.secret})
+                    await client.request("DELETE", f"{self.page}/api/offer", json={"pc_id": self.secret})
         await self.vanish()
 
     async def vanish(self) -> None:

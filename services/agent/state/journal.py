@@ -10,32 +10,26 @@ BATCH = 64  # entries written with one command
 class Journal:
     """All entries of one live call by number, from 1 on, so that what Redis loses can be written again.
 
-    When they get too many, the oldest become one entry of role RESET: the exact ids stay, the texts of these turns do
-    not. It is written only if Redis has lost, or never got, what it stands for.
+    When they get too many, the oldest become one entry of role RESET, after the system prompt: the exact ids stay, the
+    texts of these turns do not. It is written only if Redis has lost, or never got, what it stands for.
     """
 
     def __init__(self, max_weight: int = MAX_WEIGHT) -> None:
         self._max_weight = max_weight
-        self._entries: list[Entry] = []
-        self._first = 1  # number of the first one kept
-        self._weight = 0
+        self._entries: list[tuple[int, Entry]] = []
         self._confirmed = 0
+        self.weight = 0  # of what is kept, in token ids
 
     @property
     def last(self) -> int:
         """Number of the newest entry."""
-        return self._first + len(self._entries) - 1
-
-    @property
-    def weight(self) -> int:
-        """How much is kept, in token ids."""
-        return self._weight
+        return self._entries[-1][0] if self._entries else 0
 
     def add(self, entry: Entry) -> None:
         """Takes the next entry."""
-        self._entries.append(entry)
-        self._weight += len(entry.ids) + ENTRY_WEIGHT
-        if self._weight > self._max_weight and len(self._entries) > 1:
+        self._entries.append((self.last + 1, entry))
+        self.weight += _weight(entry)
+        if self.weight > self._max_weight:
             self._fold()
 
     def confirm(self, last: int) -> None:
@@ -44,15 +38,26 @@ class Journal:
 
     def pending(self) -> list[tuple[int, Entry]]:
         """The next entries to write, with their numbers; none when Redis has all."""
-        start = max(self._confirmed + 1 - self._first, 0)
-        return [(self._first + at, self._entries[at]) for at in range(start, min(start + BATCH, len(self._entries)))]
+        first = len(self._entries)
+        while first and self._entries[first - 1][0] > self._confirmed:
+            first -= 1
+        return self._entries[first : first + BATCH]
 
     def _fold(self) -> None:
-        count = len(self._entries) // 2 + 1
-        if self._weight - sum(len(entry.ids) + ENTRY_WEIGHT for entry in self._entries[:count]) > self._max_weight // 2:
-            count = len(self._entries)
-        folded = self._entries[:count]
-        ids = tuple(replay(folded))
-        self._entries[:count] = [Entry(Role.RESET, ids, len(ids), turn=folded[-1].turn)]
-        self._first += count - 1
-        self._weight = sum(len(entry.ids) + ENTRY_WEIGHT for entry in self._entries)
+        """Halves what is kept, if the ids themselves leave room for that."""
+        keep, weight = len(self._entries), 0
+        while keep and weight + _weight(self._entries[keep - 1][1]) <= self._max_weight // 2:
+            keep -= 1
+            weight += _weight(self._entries[keep][1])
+        folded = self._entries[:keep]
+        if len(folded) < 2:
+            return
+        number, last = folded[-1]
+        ids = tuple(replay(entry for _, entry in folded))
+        head = folded[:1] if folded[0][1].role is Role.SYSTEM else []
+        self._entries[:keep] = [*head, (number, Entry(Role.RESET, ids, len(ids), turn=last.turn))]
+        self.weight = sum(_weight(entry) for _, entry in self._entries)
+
+
+def _weight(entry: Entry) -> int:
+    return len(entry.ids) + ENTRY_WEIGHT

@@ -3,6 +3,8 @@
 import json
 from typing import Any
 
+from pydantic import ValidationError
+
 from services.agent.personas import Persona
 from services.agent.state.address import StateError
 from services.agent.state.connection import Connection, Unchanged
@@ -38,10 +40,13 @@ class PersonaStore:
         """One version of a persona.
 
         Raises:
-            StateError: there is none.
+            StateError: there is none, or it cannot be used here.
             RedisError, OSError: Redis is away.
         """
         settings = await self._redis.client.hget(self._redis.keys.persona_version(name, version), "settings")
         if settings is None:
             raise StateError(f"no version {version} of persona {name!r}")
-        return Persona.model_validate_json(settings)
+        try:
+            return Persona.model_validate_json(settings)
+        except ValidationError as error:
+            raise StateError(f"version {version} of persona {name!r} cannot be used here") from error

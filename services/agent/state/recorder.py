@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 
 from redis.backoff import ExponentialWithJitterBackoff
@@ -37,8 +38,11 @@ class Recorder:
         self._journal = Journal()
         self._record: CallRecord | None = None
         self._resumable = False
+        self._ended_at = 0.0
         self._written: CallRecord | None = None
         self._heard: tuple[int, Entry] | None = None
+        self._digest = ""
+        self._caller: tuple[str, float] | None = None
         self._held = Hold.HELD
         self._renew_at = 0.0
         self._changed = asyncio.Event()
@@ -66,9 +70,22 @@ class Recorder:
         self._heard = self._journal.last, entry
         self._changed.set()
 
+    def resume_with(self, digest: str) -> None:
+        """Records the digest of the secret with which the call's page comes back."""
+        self._digest = digest
+        self._written = None
+        self._changed.set()
+
+    def found_by(self, digest: str, seconds: float) -> None:
+        """A phone caller's last call is found by this digest until so long after its end."""
+        self._caller = digest, seconds
+        self._changed.set()
+
     def call(self, call: CallRecord, resumable: bool = False) -> None:
         """Records the call's state. `resumable`: of an ended call, another one may go on with it."""
         self._record, self._resumable = call, resumable
+        if call.state is CallState.ENDED:
+            self._ended_at = time.time()
         self._changed.set()
 
     async def settled(self, patience_s: float) -> bool:
@@ -96,6 +113,7 @@ class Recorder:
                     what = {"call_id": self._call_id, "error": type(error).__name__}
                     log.warning("Redis is away; the call goes on from memory", extra=what)
                 failures += 1
+                self._written = None  # Redis may come back without it
                 await asyncio.sleep(backoff.compute(failures))
                 continue
             except Exception:
@@ -105,10 +123,18 @@ class Recorder:
                 continue
             await self._wait(self._renew_at - loop.time() if self._record is not None else None)
         if self._store.redis.address.kind is not Kind.STANDALONE:
+            await self._look_again()
+
+    async def _look_again(self) -> None:
+        while True:
             await asyncio.sleep(LOOK_AGAIN_S)
-            self._journal.confirm(0)
-            await self._write_entries()
-            await self._finish()
+            try:
+                self._journal.confirm(self._journal.last - 1)  # writing the last one tells what is missing
+                await self._write_entries()
+                await self._finish()
+                return
+            except AWAY:
+                continue
 
     async def _wait(self, seconds: float | None) -> None:
         try:
@@ -137,7 +163,8 @@ class Recorder:
         record = self._record
         assert record is not None
         self._renew_at = asyncio.get_running_loop().time() + self._store.times.renew_s
-        held, last = await self._store.hold(record, self._continues)
+        held, last = await self._store.hold(record, self._continues, self._digest)
+        await self._note_caller()
         self._written = record
         if held is Hold.MOVED:
             last = self._journal.last  # nothing is to be added any more
@@ -155,7 +182,13 @@ class Recorder:
 
     async def _finish(self) -> None:
         assert self._record is not None
-        await self._store.finish(self._record, self._resumable, self._continues)
+        await self._note_caller()
+        await self._store.finish(self._record, self._resumable, self._continues, self._ended_at)
+
+    async def _note_caller(self) -> None:
+        if self._caller is not None:
+            digest, seconds = self._caller
+            await self._store.note_last_call(digest, self._call_id, seconds + self._store.times.lease_s)
 
 
 class Recorders:

@@ -3,12 +3,14 @@
 Keys of a call come in this order: record, lease, conversation, resume, heard.
 """
 
-# ARGV: agent, lease in ms, fields of the record. Gives what became of the call, and the conversation's last number.
+# ARGV: agent, lease in ms, digest of the resume token or nothing, fields of the record. Gives what became of the call,
+# and the conversation's last number.
 HOLD = """
 local moved = redis.call('HGET', KEYS[1], 'continued_by')
 if moved then return {'moved', 0} end
-redis.call('HSET', KEYS[1], unpack(ARGV, 3))
+redis.call('HSET', KEYS[1], unpack(ARGV, 4))
 redis.call('HDEL', KEYS[1], 'ended', 'reason')
+if ARGV[3] ~= '' then redis.call('SET', KEYS[4], ARGV[3]) end
 redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])
 for _, at in ipairs({1, 3, 4}) do redis.call('PERSIST', KEYS[at]) end
 local last = redis.call('XREVRANGE', KEYS[3], '+', '-', 'COUNT', 1)

@@ -66,8 +66,12 @@ class Store:
         self.sealer = sealer or Sealer({})
         self.agent_id = agent_id
 
-    async def hold(self, call: CallRecord, continues: str = "") -> tuple[Hold, int]:
+    async def hold(self, call: CallRecord, continues: str = "", digest: str = "") -> tuple[Hold, int]:
         """Begins a call, writes its record, and renews its lease; also takes back one that was taken for lost.
+
+        Args:
+            continues: the call whose conversation it goes on with.
+            digest: of the secret with which its page comes back; empty: there is none (yet).
 
         Returns what became of it, and the number of the conversation's last entry.
         """
@@ -75,13 +79,21 @@ class Store:
         await self.redis.client.sadd(keys.live, call.call_id)
         lease_ms = int(self.times.lease_s * 1000)
         fields = self._fields(call, continues)
-        what, last = await self._eval(scripts.HOLD, call.call_id, self.agent_id, lease_ms, *fields)
+        what, last = await self._eval(scripts.HOLD, call.call_id, self.agent_id, lease_ms, digest, *fields)
         return Hold(what), int(last)
 
-    async def finish(self, call: CallRecord, resumable: bool = False, continues: str = "") -> None:
-        """A call ended: its lease goes, its record expires in time. `resumable`: another call may go on with it."""
+    async def finish(
+        self, call: CallRecord, resumable: bool = False, continues: str = "", ended_at: float | None = None
+    ) -> None:
+        """A call ended: its lease goes, its record expires in time.
+
+        Args:
+            resumable: another call may go on with it.
+            ended_at: Unix time; None: now.
+        """
         resume_s = self.times.resume_s if resumable else 0
         fields = self._fields(call, continues)
+        fields += ["ended", repr(time.time() if ended_at is None else ended_at), "reason", call.end_reason]
         await self._eval(scripts.FINISH, call.call_id, self.times.keep_s, resume_s, *fields)
         await self.redis.client.srem(self.redis.keys.live, call.call_id)
 
@@ -97,6 +109,33 @@ class Store:
         """Marks all calls as lost whose agent let the lease expire; returns their ids."""
         live: set[str] = await self.redis.client.smembers(self.redis.keys.live)
         return [call_id for call_id in sorted(live) if await self.bury(call_id)]
+
+    async def claim(self, call_id: str, new_id: str) -> bool:
+        """Whether the call `new_id` may go on with an ended one; only one may."""
+        key = self.redis.keys.call(call_id)
+        return bool(await self.redis.client.eval(scripts.CLAIM, 1, key, new_id) == new_id)
+
+    async def unclaim(self, call_id: str, new_id: str) -> None:
+        """The call `new_id` came to nothing: another one may go on."""
+        await self.redis.client.eval(scripts.UNCLAIM, 1, self.redis.keys.call(call_id), new_id)
+
+    async def want(self, call_id: str) -> None:
+        """Asks the agent that holds a call to let go of it."""
+        await self.redis.client.eval(scripts.WANT, 1, self.redis.keys.call(call_id), self.agent_id)
+
+    async def resume_digest(self, call_id: str) -> str | None:
+        """Of the secret with which a call's page comes back; None when there is none (any more)."""
+        digest: str | None = await self.redis.client.get(self.redis.keys.resume(call_id))
+        return digest
+
+    async def note_last_call(self, digest: str, call_id: str, seconds: float) -> None:
+        """For so long a caller's last call can be found."""
+        await self.redis.client.set(self.redis.keys.caller(digest), call_id, px=int(seconds * 1000))
+
+    async def last_call(self, digest: str) -> str | None:
+        """The last call noted for a caller."""
+        call_id: str | None = await self.redis.client.get(self.redis.keys.caller(digest))
+        return call_id
 
     async def call(self, call_id: str) -> CallRecord | None:
         """A call's record, live or ended; None when there is none (any more).
@@ -223,8 +262,6 @@ class Store:
             fields["continues"] = continues
         if call.placed:
             fields |= {"outcome": call.outcome.value, "sip_status": call.sip_status}
-        if call.state is CallState.ENDED:
-            fields |= {"ended": repr(time.time()), "reason": call.end_reason}
         return [part for pair in fields.items() for part in pair]
 
     async def _eval(self, script: str, call_id: str, *arguments: str | int) -> Any:

@@ -1,6 +1,7 @@
 // One call over WebRTC; docs/webrtc.md describes its HTTP side and its messages. Captions and events come over the data
 // channel as RTVI messages. A call outlives its connection for a while: after a reload, or when the network is back, the
-// page finds it again by the secret that came with the answer.
+// page finds it again by the secret that came with the answer. When its agent is gone, another one at the same address
+// goes on with the conversation.
 
 const STAGES = {
   turn_decided: "turn decided",
@@ -17,6 +18,8 @@ const LOST_MS = 2000; // a connection may recover by itself for so long
 const RETRY_MS = 1000;
 // Of an operator who wants one: the page's address ends with #key=KEY then, which browsers send nowhere.
 const KEY = new URLSearchParams(location.hash.slice(1)).get("key");
+const LEFT_MS = 5000; // so long after its agent hung up another one may go on with the call
+const PATIENCE_MS = 30000; // after a reload; an answer says how long it is from then on
 
 const byId = (id) => document.getElementById(id);
 const button = byId("call");
@@ -103,6 +106,7 @@ class Call {
     this.over = false;
     this.secret = secret;
     this.lines = new Map();
+    this.patienceMs = PATIENCE_MS;
   }
 
   async start() {
@@ -110,7 +114,9 @@ class Call {
       audio: { echoCancellation: true, noiseSuppression: true, autoGainControl: true },
     });
     if (this.over) return this.release();
-    await this.connect();
+    if (!this.secret) return this.connect();
+    this.lostAt = Date.now();
+    await this.reconnect();
   }
 
   async connect() {
@@ -131,6 +137,7 @@ class Call {
     if (state === "connected") {
       clearTimeout(this.losing);
       this.lostAt = null;
+      this.agentLeft = false;
       show("live", LIVE);
     } else if (state === "disconnected" || state === "failed") {
       this.lostAt ??= Date.now();
@@ -141,8 +148,10 @@ class Call {
   }
 
   async reconnect() {
-    if (this.over || this.link.peer.connectionState === "connected") return;
-    if (Date.now() - this.lostAt > this.patienceMs) return this.end("The connection was lost.");
+    if (this.over || this.link?.peer.connectionState === "connected") return;
+    const waited = Date.now() - this.lostAt;
+    if (this.agentLeft && waited > LEFT_MS) return this.end("The call has ended.");
+    if (waited > this.patienceMs) return this.end("The connection was lost.");
     try {
       await this.connect();
       this.losing = setTimeout(() => this.reconnect(), this.patienceMs / 2);
@@ -150,6 +159,16 @@ class Call {
       if (error instanceof GoneError) return this.end(error.message);
       this.losing = setTimeout(() => this.reconnect(), RETRY_MS); // the network is not back yet
     }
+  }
+
+  // The agent hung up: because the call is over, or because the agent stops, and then another one goes on with it.
+  left() {
+    this.lostAt ??= Date.now();
+    this.agentLeft = true;
+    clearTimeout(this.losing);
+    if (!this.patienceMs) return this.end("The call has ended.");
+    this.link.close();
+    this.reconnect();
   }
 
   hear(track) {
@@ -187,7 +206,7 @@ class Call {
         if (data.type === "resumed") this.restore(data.captions);
         break;
       case "signalling":
-        if (message.message?.type === "peerLeft") this.end("The call has ended.");
+        if (message.message?.type === "peerLeft") this.left();
         break;
     }
   }
