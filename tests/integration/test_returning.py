@@ -13,18 +13,21 @@ from pathlib import Path
 import httpx
 import pytest
 import pytest_asyncio
+from playwright.async_api import Browser, async_playwright
 
 from services.agent.conversation import Entry, Role, replay
 from services.agent.events import CallState
 from services.agent.state.connection import Connection
 from services.agent.state.settings import StateSettings
 from services.agent.state.store import Store, StoredCall
+from tests.integration.balancer import balancing
 from tests.integration.personas import short_persona
 from tests.integration.phone import phone
 from tests.integration.redis_servers import Servers, secured
 from tests.integration.sip_bots import until
 from tests.integration.stack import Agent, Stack, free_again
 from tests.integration.test_agent_workers import LISTENS
+from tests.integration.test_browser import CHROMIUM, FLAGS
 from tests.integration.webrtc_caller import WAIT_S, Caller, Waveform, calling, sample
 
 SAY = "Again."
@@ -121,16 +124,35 @@ async def new_call(store: Store, *known: str) -> str:
     return str(call_id)
 
 
+@contextlib.asynccontextmanager
+async def chromium() -> AsyncIterator[Browser]:
+    """With a microphone that beeps now and then."""
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        await browser.close()
+
+
 async def test_a_page_goes_on_at_another_agent_when_its_own_is_killed(
-    start: Start, other: Agent, store: Store, question: Waveform
+    start: Start, other: Agent, store: Store, question: Waveform, require_debian: Callable[..., None]
 ) -> None:
+    """A caller of our own, whose conversation is looked at, and a browser behind a load balancer."""
+    require_debian("chromium")
     with start(ends=-signal.SIGKILL) as doomed:
-        async with calling(doomed.page) as caller:
+        async with calling(doomed.page) as caller, balancing(doomed.http_port) as balancer, chromium() as browser:
+            page = await browser.new_page()
+            page.set_default_timeout(WAIT_S * 1000)
+            await page.goto(balancer.page)
+            await page.click("#call")
+            await page.locator("#captions li >> text=Hello.").wait_for()
+            await page.locator("#call[data-state=live]").wait_for()
+            kept = await page.evaluate("sessionStorage.getItem('trunkline-call')")
             await caller.bot_is_quiet()
             first, secret = caller.call_id, caller.secret
             caller.microphone.say(question)
             await until_entries(store, first, lambda said: said[-1].interrupted, "a piece of the answer")
             doomed.process.kill()
+            balancer.target = other.http_port
             past = await store.past(first)
             assert past[-1].interrupted
             assert [entry.role for entry in past[-2:]] == [Role.USER, Role.ASSISTANT]
@@ -168,6 +190,13 @@ async def test_a_page_goes_on_at_another_agent_when_its_own_is_killed(
             assert again.secret not in (secret, caller.secret)
             caller.secret = again.secret
             await again.hang_up()
+
+            await page.locator(f"#captions li >> text={SAY}").wait_for()
+            await page.locator("#call[data-state=live]").wait_for()
+            assert (await page.locator("#captions li").all_inner_texts())[0] == "Hello."
+            assert await page.evaluate("sessionStorage.getItem('trunkline-call')") not in ("", None, kept)
+            await page.click("#call")
+            await page.locator("text=The call has ended.").wait_for()
     await free_again(other)
 
 
