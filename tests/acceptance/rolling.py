@@ -206,8 +206,8 @@ def report(tally: Tally, calls: int, circumstances: str) -> str:
         "# Everything restarted under live calls",
         "",
         f"{REPLICAS} agents, {REPLICAS} replicas of each model service, {calls} callers, weights/nano, SIP and RTP "
-        f"over loopback. {circumstances} Each process in turn gets SIGTERM, and is started anew when it has left. Made by "
-        "`python -m tests.acceptance.rolling`.",
+        f"over loopback. {circumstances} Each process in turn gets SIGTERM, and is started anew when it has left. Made "
+        "by `python -m tests.acceptance.rolling`.",
         "",
         "| process | left after |",
         "|---|---|",
