@@ -30,6 +30,7 @@ REPORT = stacks.ROOT / "docs" / "benchmarks" / "overload.md"
 TIMES = 3
 GREETING_S, ANSWER_S = 60.0, 90.0
 AGAIN_S = 1.0
+NO_RESPONSE = 0
 LIMIT = 1.5
 
 
@@ -75,8 +76,10 @@ async def one_round(agent: stacks.Agent, offered: int, asked: list[bytes]) -> Ro
         finals = await asyncio.gather(*(talker.call() for talker in everybody))
         answered = []
         for talker, final in zip(everybody, finals, strict=True):
-            found.statuses[final.status] += 1
-            if final.status == 200:
+            found.statuses[final.status if final is not None else NO_RESPONSE] += 1
+            if final is None:
+                found.without_retry_after += 1
+            elif final.status == 200:
                 answered.append(talker)
             else:
                 note(found, final.header("Retry-After"))
@@ -101,8 +104,8 @@ async def keep_trying(agent: stacks.Agent, count: int, found: Round) -> None:
     while count:
         async with talkers(agent.sip_port, count) as again:
             for final in await asyncio.gather(*(talker.call() for talker in again)):
-                found.later[final.status] += 1
-                if final.status != 200:
+                found.later[final.status if final is not None else NO_RESPONSE] += 1
+                if final is not None and final.status != 200:
                     note(found, final.header("Retry-After"))
         await asyncio.sleep(AGAIN_S)
 

@@ -131,7 +131,8 @@ async def keep_calling(number: int, ports: list[int], asked: list[bytes], tally:
         async with AsyncExitStack() as stack:
             for port in chance.sample(ports, len(ports)):
                 talker = Talker(await stack.enter_async_context(caller(port)))
-                if (await talker.call()).status == 200:
+                final = await talker.call()
+                if final is not None and final.status == 200:
                     break
             else:
                 tally.refused += 1
@@ -141,9 +142,11 @@ async def keep_calling(number: int, ports: list[int], asked: list[bytes], tally:
             tally.live += 1
             try:
                 await converse(talker, asked, tally, chance)
+                await talker.hang_up()
+            except TimeoutError:
+                tally.cut.append(f"{tally.restarting}: no answer to BYE")
             finally:
                 tally.live -= 1
-                await talker.hang_up()
 
 
 async def converse(talker: Talker, asked: list[bytes], tally: Tally, chance: random.Random) -> None:
@@ -229,11 +232,12 @@ def report(tally: Tally, calls: int, circumstances: str) -> str:
 def main(
     calls: Annotated[int, typer.Option(min=1, max=64, help="callers at once")] = 12,
     out: Annotated[Path, typer.Option(help="the report")] = REPORT,
+    logs: Annotated[Path | None, typer.Option(help="directory for the processes' logs")] = None,
 ) -> None:
     """Makes the calls, restarts everything, writes the report, and fails when a call was cut or a turn lost."""
     began = time.time()
     with tempfile.TemporaryDirectory(prefix="trunkline-rolling-") as directory:
-        tally = asyncio.run(measure(calls, Path(directory)))
+        tally = asyncio.run(measure(calls, logs or Path(directory)))
     circumstances = (
         f"{time.strftime('%d %B %Y', time.gmtime(began))}, {os.cpu_count()} cores ({platform.machine()}), "
         f"load {os.getloadavg()[1]:.1f} at the end, {time.time() - began:.0f} s."

@@ -15,7 +15,9 @@ from tests.integration.stack import ROOT
 
 QUESTION = ROOT / "samples" / "opening-hours.wav"
 LOUD = 300  # of 32768
+FINAL = (200, 408, 480, 486, 487, 500, 503)
 FINAL_S = 60.0
+NOBODY_S = 5.0  # without any response: an edge goes on to the next by then
 PAUSE_S = 1.0  # of silence after which the bot has finished
 
 
@@ -55,10 +57,17 @@ class Talker:
     _to_say: list[bytes] = field(default_factory=list)
     _talking: "asyncio.Task[None] | None" = None
 
-    async def call(self) -> Message:
-        """INVITE; the final response. From an answer on, RTP flows both ways."""
+    async def call(self) -> Message | None:
+        """INVITE; the final response, or None where nobody listens. From an answer on, RTP flows both ways."""
         self.wire.invite()
-        message = await self.wire.response("INVITE", 200, 408, 480, 486, 487, 500, 503, timeout_s=FINAL_S)
+        try:
+            await self.wire.response("INVITE", 100, 180, *FINAL, timeout_s=NOBODY_S)
+        except TimeoutError:
+            self.wire.request("CANCEL")
+            return None
+        message = self.wire.received[-1]
+        if message.status not in FINAL:
+            message = await self.wire.response("INVITE", *FINAL, timeout_s=FINAL_S)
         if message.status != 200:
             self.wire.send_raw(acknowledgement(message))
             return message
@@ -72,7 +81,7 @@ class Talker:
         self._to_say = list(packets)
 
     async def hang_up(self) -> None:
-        """BYE, unless the far end did."""
+        """BYE, unless the far end did. Raises TimeoutError where it does not answer."""
         if self._talking is None:
             return
         self._talking.cancel()
