@@ -187,7 +187,8 @@ def report(found: dict[int, list[Round]], capacity: int, problems: list[str], ci
         f"{capacity} lines, weights/nano, SIP and RTP over loopback. {circumstances} All of a round ring at once; "
         "those who are refused try again each second for as long as the others talk. First audio: from the last sound "
         "of the question to the first sound of the answer, as the phone hears it. Made by "
-        "`python -m tests.acceptance.overload`.",
+        "`python -m tests.acceptance.overload`. The three kinds of round take turns, so that other work of the machine "
+        "meets them alike; on a busy one the times differ by more than the crowd makes.",
         "",
         "| offered at once | rounds | answered | 503 | of later tries: 503 | other | answered into silence "
         "| greeting after the answer, median | first audio, median (longest) | of n |",
