@@ -13,6 +13,7 @@ from typing import Any
 
 import grpc
 
+from services.agent import kube
 from services.agent.actions.webhook import Webhooks
 from services.agent.api.app import Doors, make_api
 from services.agent.api.keys import KeyRing
@@ -199,9 +200,31 @@ async def start(settings: AgentSettings, stack: AsyncExitStack) -> Running:
             await sip.withdraw()
 
     stack.push_async_callback(stop_serving)
+    _tell_kubernetes(settings, agent_id, slots, stack)
     undertaker = asyncio.create_task(bury_lost(store), name="undertaker")
     stack.callback(undertaker.cancel)
     return Running(port, failed, switchboard, withdraw)
+
+
+def _tell_kubernetes(settings: AgentSettings, agent_id: str, slots: Slots, stack: AsyncExitStack) -> None:
+    if settings.kubernetes == "off" or not kube.is_pod(settings.kubernetes_account, os.environ):
+        if settings.kubernetes == "on":
+            raise StartError(f"--kubernetes on: no service account in {settings.kubernetes_account}")
+        return
+    if not kube.client_is_installed():
+        if settings.kubernetes == "on":
+            raise StartError("--kubernetes on: the Python package kubernetes is missing (the extra `kubernetes`)")
+        log.warning("this is a pod, but the package kubernetes is missing: no deletion cost, no Lease")
+        return
+    name = os.environ.get("POD_NAME") or socket.gethostname()
+    presence = kube.Presence(kube.Pod(settings.kubernetes_account, os.environ, name, agent_id), lambda: slots.active)
+    task = asyncio.create_task(presence.run(), name="kubernetes")
+
+    async def stop() -> None:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    stack.push_async_callback(stop)
 
 
 def _desk(settings: AgentSettings, switchboard: Switchboard) -> CarrierDesk | None:

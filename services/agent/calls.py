@@ -86,7 +86,7 @@ class CallsServicer(calls_pb2_grpc.CallsServicer):
         slots = self._switchboard.slots
         return calls_pb2.CallsInfoResponse(
             agent_id=self._switchboard.agent_id,
-            capacity=slots.capacity,
+            capacity=self._switchboard.capacity,
             active=slots.active,
             draining=slots.draining,
         )

@@ -41,6 +41,11 @@ class ModelServices:
             raise RuntimeError("connect() first")
         return self._limits
 
+    @property
+    def capacity(self) -> int:
+        """Calls at once for which all three stages have slots, other agents' among them."""
+        return min(sum(int(replica.info.capacity) for replica in pool.serving) for pool in self._pools)
+
     async def connect(self, patience_s: float, input_rate: int) -> Limits:
         """Waits until a replica of each service serves, and checks that they fit together.
 

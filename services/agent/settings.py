@@ -97,6 +97,12 @@ class AgentSettings(StateSettings):
     drain_notice_seconds: float = Field(
         30.0, ge=0, le=600, description="seconds before the end of that time at which the callers are told"
     )
+    kubernetes: Literal["auto", "on", "off"] = Field(
+        "auto", description="tell Kubernetes of our calls (deletion cost, Lease); auto: in a pod with a service account"
+    )
+    kubernetes_account: Path = Field(
+        Path("/var/run/secrets/kubernetes.io/serviceaccount"), description="directory of the pod's service account"
+    )
     ring_timeout: float = Field(45.0, ge=1, le=180, description="seconds that a call which we place may ring")
     public_url: str = Field("", description="https://host where carriers call this agent's webhooks; empty for none")
     media_url: str = Field("", description="wss://host where they reach this very agent; empty: that of --public-url")

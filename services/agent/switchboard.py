@@ -53,6 +53,11 @@ class Switchboard:
         self._places: dict[str, Place] = {}
 
     @property
+    def capacity(self) -> int:
+        """Calls at once: our own limit, or that of the model services where it is less."""
+        return min(self.slots.capacity, self.around.models.capacity)
+
+    @property
     def calls(self) -> list[Call]:
         """Ringing and live calls, oldest first."""
         return list(self._calls.values())

@@ -57,7 +57,7 @@ def agent(
             patch.setenv(f"TRUNKLINE_GRPC_{name}", str(path))
         with (
             stacks.running(directory, weights) as stack,
-            stack.agent(capacity=1, personas=short_persona(directory / "personas", max_new_tokens=60)) as agent,
+            stack.agent(capacity=50, personas=short_persona(directory / "personas", max_new_tokens=60)) as agent,
         ):
             yield stack, agent
 
@@ -111,6 +111,15 @@ async def test_who_gets_in_at_each_of_the_four(agent: tuple[Stack, Agent], tmp_p
     made = certificate(tmp_path)
     stranger = ours.model_copy(update={"certificate": made.certificate, "key": made.key})
     assert await outcomes(agent, stranger) == expected("UNAVAILABLE", "UNAVAILABLE")
+
+
+async def test_the_agent_publishes_what_the_models_can_take(agent: tuple[Stack, Agent]) -> None:
+    stack, calls = agent
+    async with channel(stack.lm) as models, channel(calls.calls) as desk:
+        lm: lm_pb2_grpc.VoiceLMAsyncStub = lm_pb2_grpc.VoiceLMStub(models)
+        stub: calls_pb2_grpc.CallsAsyncStub = calls_pb2_grpc.CallsStub(desk)
+        most = (await lm.Info(lm_pb2.VoiceLMInfoRequest())).capacity
+        assert (await stub.Info(calls_pb2.CallsInfoRequest())).capacity == most < 50
 
 
 async def test_a_call_is_answered_and_listed(agent: tuple[Stack, Agent]) -> None:

@@ -37,7 +37,8 @@ async def drains(agent: Agent) -> None:
 
 async def test_a_live_call_goes_on_while_new_ones_are_refused(tiny_stack: Stack, tmp_path: Path) -> None:
     personas = short_persona(tmp_path)
-    with tiny_stack.agent(capacity=2, personas=personas, sip=True, drain_s=LONG_S) as agent:
+    options = ("--resume-seconds", "300")
+    with tiny_stack.agent(2, personas, True, *options, drain_s=LONG_S) as agent:
         async with calling(agent.page) as talker:
             await talker.bot_is_quiet()
             await drains(agent)
@@ -56,10 +57,11 @@ async def test_a_live_call_goes_on_while_new_ones_are_refused(tiny_stack: Stack,
                 assert (info.draining, info.active) == (True, 1)
                 watch = Watch(Desk(stub, channel), talker.call_id)
                 talker.microphone.say(sample("opening-hours"))
-                await talker.until(lambda: len(talker.latencies()) == 1, "an answer in a drain")
+                await talker.until(lambda: len(talker.latencies()) >= 1, "an answer in a drain")
                 await talker.vanish()
+                talker.messages.clear()
                 await talker.come_back()  # a page that is reloaded finds its call
-                await talker.until(lambda: len(talker.latencies()) == 1, "the same screen")
+                await talker.until(lambda: bool(talker.messages), "its screen")
                 await talker.hang_up()
                 ended = await watch.until("call", calls_pb2.CALL_STATE_ENDED)
                 assert ended.call.end_reason == "the caller hung up"
