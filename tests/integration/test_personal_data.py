@@ -70,6 +70,8 @@ async def test_personal_data_in_logs(
             await operator.ask("POST", f"{path}/transfer", 409, json={"target": f"{ELSEWHERE} x"})
             dialled = await operator.ask("POST", "/calls", 201, json={"target": f"sip:{DIALLED}@{HOST}:{free_port()}"})
             await operator.ask("DELETE", f"/calls/{dialled.json()['call_id']}", 204)
+            managed = await operator.ask("GET", "/personas", 409)
+            assert "from its files alone" in managed.json()["detail"]
             await handset.hang_up()
         await free_again(agent)
         async with httpx.AsyncClient(timeout=60.0) as stranger:
