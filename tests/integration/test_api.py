@@ -1,7 +1,6 @@
 """The HTTP API of real agents over one Redis: who gets in, calls, and personas that change under running agents."""
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +12,7 @@ from typer.testing import CliRunner
 from services.agent.api.app import MAX_BODY_BYTES
 from services.agent.api.keys import Role
 from services.agent.cli import app
-from tests.integration.api import Client, Keys
+from tests.integration.api import Client, Keys, logged
 from tests.integration.personas import short_persona
 from tests.integration.stack import HOST, Agent, Stack, free_again
 from tests.integration.webrtc_caller import calling
@@ -46,14 +45,6 @@ def one(agents: tuple[Agent, Agent]) -> Agent:
 @pytest.fixture
 def other(agents: tuple[Agent, Agent]) -> Agent:
     return agents[1]
-
-
-async def logged(agent: Agent, line: str, times: int = 1) -> None:
-    """A line is written after its request was answered."""
-    end = time.monotonic() + 60
-    while agent.process.log.read_text().count(line) < times:
-        assert time.monotonic() < end, f"{line!r} is not {times} times in the log: {agent.process.tail()}"
-        await asyncio.sleep(0.02)
 
 
 async def test_who_is_refused_with_what(one: Agent, keys: Keys) -> None:
