@@ -190,6 +190,7 @@ class HttpServer:
         chain, key = certificate or (None, None)
         config = uvicorn.Config(
             app,
+            log_config=None,  # its own would show exceptions whole
             log_level="warning",
             access_log=False,
             timeout_graceful_shutdown=int(GRACE_S),

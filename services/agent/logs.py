@@ -1,7 +1,7 @@
 """The agent's log: as every process's (`services.common.logs`), with pipecat's own lines in it."""
 
 import logging
-import sys
+from typing import Any
 
 from loguru import logger as pipecat_logger
 
@@ -14,10 +14,12 @@ def set_up(level: str | int, personal_data: bool = False) -> None:
     pipecat_logger.remove()
     # Its WebRTC transport warns at each call that there is no camera.
     quieter: dict[str | None, str | int | bool] = {"": True, "pipecat.transports.smallwebrtc": "ERROR"}
-    pipecat_logger.add(
-        sys.stderr,
-        level="ERROR" if level in ("ERROR", logging.ERROR) else "WARNING",
-        filter=quieter,
-        backtrace=False,
-        diagnose=False,  # it would print the values of variables
-    )
+    pipecat_logger.add(_pass_on, level="WARNING", filter=quieter, format="{message}")
+
+
+def _pass_on(message: Any) -> None:
+    record = message.record
+    failure = record["exception"]
+    told = logs.impersonal(record["message"])  # it may quote an exception
+    exc_info = None if failure is None else (failure.type, failure.value, failure.traceback)
+    logging.getLogger("pipecat").log(record["level"].no, told, exc_info=exc_info)

@@ -1,6 +1,8 @@
 """The HTTP API for tests: keys of every role, and requests with them."""
 
+import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,8 @@ import httpx
 
 from services.agent.api.keys import Role, new_key
 from tests.integration.stack import Agent
+
+WAIT_S = 120.0
 
 
 class Keys:
@@ -29,7 +33,7 @@ class Client:
     """Requests to one agent, as one role."""
 
     def __init__(self, agent: Agent, keys: Keys, role: Role) -> None:
-        self._http = httpx.AsyncClient(base_url=f"{agent.page}/api/v1", headers=keys.headers(role), timeout=60.0)
+        self._http = httpx.AsyncClient(base_url=f"{agent.page}/api/v1", headers=keys.headers(role), timeout=WAIT_S)
 
     async def __aenter__(self) -> "Client":
         return self
@@ -37,10 +41,11 @@ class Client:
     async def __aexit__(self, *_: object) -> None:
         await self._http.aclose()
 
-    async def ask(self, method: str, path: str, status: int, **more: Any) -> httpx.Response:
-        """One request that must be answered with a status."""
+    async def ask(self, method: str, path: str, status: int | tuple[int, ...], **more: Any) -> httpx.Response:
+        """One request that must be answered with a status, or one of several."""
         response = await self._http.request(method, path, **more)
-        assert response.status_code == status, f"{method} {path}: {response.status_code} {response.text}"
+        allowed = status if isinstance(status, tuple) else (status,)
+        assert response.status_code in allowed, f"{method} {path}: {response.status_code} {response.text}"
         return response
 
     async def events(self, call_id: str = "") -> AsyncIterator[tuple[str, dict[str, Any]]]:
@@ -54,3 +59,11 @@ class Client:
                     name = line.partition(":")[2].strip()
                 elif line.startswith("data:"):
                     yield name, json.loads(line.partition(":")[2])
+
+
+async def logged(agent: Agent, line: str, times: int = 1) -> None:
+    """A line is written after its request was answered."""
+    end = time.monotonic() + WAIT_S
+    while agent.process.log.read_text().count(line) < times:
+        assert time.monotonic() < end, f"{line!r} is not {times} times in the log: {agent.process.tail()}"
+        await asyncio.sleep(0.02)

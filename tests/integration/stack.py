@@ -142,6 +142,7 @@ class Stack:
         host: str = HOST,
         drain_s: float = 0.0,
         persona_files: str = "only",
+        page_rate: str = "",
     ) -> Iterator[Agent]:
         """An agent of its own, reached by callers at `host`; ended on exit, and checked to end with status `ends`.
 
@@ -149,6 +150,7 @@ class Stack:
 
         Args:
             drain_s: for which calls go on after SIGTERM.
+            page_rate: limit for one address, from which all of a test's callers come.
         """
         http_port = free_port()
         sip_port = free_port(socket.SOCK_DGRAM) if sip else 0
@@ -158,7 +160,7 @@ class Stack:
         command += ["--sip-workers", str(sip_workers)]
         command += ["--http-listen", f"{host}:{http_port}", "--calls-listen", f"{HOST}:0"]
         command += ["--capacity", str(capacity), "--personas", str(personas), "--drain-seconds", str(drain_s)]
-        command += ["--persona-files", persona_files, *more]
+        command += ["--persona-files", persona_files, "--page-rate", page_rate, *more]
         process = Process("agent", command, self.directory / f"agent-{http_port}.log")
         try:
             port = process.wait_serving()

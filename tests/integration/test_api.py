@@ -1,7 +1,6 @@
 """The HTTP API of real agents over one Redis: who gets in, calls, and personas that change under running agents."""
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +12,7 @@ from typer.testing import CliRunner
 from services.agent.api.app import MAX_BODY_BYTES
 from services.agent.api.keys import Role
 from services.agent.cli import app
-from tests.integration.api import Client, Keys
+from tests.integration.api import Client, Keys, logged
 from tests.integration.personas import short_persona
 from tests.integration.stack import HOST, Agent, Stack, free_again
 from tests.integration.webrtc_caller import calling
@@ -46,14 +45,6 @@ def one(agents: tuple[Agent, Agent]) -> Agent:
 @pytest.fixture
 def other(agents: tuple[Agent, Agent]) -> Agent:
     return agents[1]
-
-
-async def logged(agent: Agent, line: str, times: int = 1) -> None:
-    """A line is written after its request was answered."""
-    end = time.monotonic() + 60
-    while agent.process.log.read_text().count(line) < times:
-        assert time.monotonic() < end, f"{line!r} is not {times} times in the log: {agent.process.tail()}"
-        await asyncio.sleep(0.02)
 
 
 async def test_who_is_refused_with_what(one: Agent, keys: Keys) -> None:
@@ -249,13 +240,14 @@ async def test_an_agent_s_start_takes_no_change_back(tiny_stack: Stack, one: Age
         await admin.ask("PUT", "/personas/default", 200, json=content, headers={"If-Match": "*"})
         before = (await admin.ask("GET", "/personas/default", 200)).json()
         arguments = ["--redis-prefix", "api:", "--page-key", "of-the-page"]
-        with tiny_stack.agent(1, tmp_path, False, *arguments, persona_files="seed") as third:
+        with tiny_stack.agent(1, tmp_path, False, *arguments, persona_files="seed", page_rate="2/hour") as third:
             closed = await stranger.get(f"{third.page}/api/v1/calls", headers=keys.headers(Role.ADMIN))
             assert closed.status_code == 401
             assert "no key is set up" in closed.json()["detail"]
             page = f"{third.page}/api/ice-servers"
             assert (await stranger.get(page)).status_code == 401, "its page needs a key"
-            assert (await stranger.get(page, headers={"Authorization": "Bearer of-the-page"})).status_code == 200
+            key = {"Authorization": "Bearer of-the-page"}
+            assert [(await stranger.get(page, headers=key)).status_code for _ in range(2)] == [200, 429]
         assert (await admin.ask("GET", "/personas/default", 200)).json() == before
     assert "a persona's file does not count" in third.process.log.read_text()
 

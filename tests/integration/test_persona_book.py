@@ -65,7 +65,7 @@ def put(name: str, prompt: str, *numbers: str, variable: str = "") -> Change:
 async def test_calls_see_each_change_and_the_last_one_known_while_redis_is_away(redis: Redis) -> None:
     ours, theirs = redis.catalogue(), redis.catalogue()
     await ours.apply(put("default", "one"))
-    book = LiveBook(ours, await ours.newest(), "default", patience_s=20.0)
+    book = LiveBook(ours, await ours.newest(), "default", patience_s=(20.0, 20.0))
     assert (await book.answering("sip:100@example.com")).persona.prompt == "one"
     await theirs.apply(put("default", "two"), put("desk", "you", "100"))
     assert (await book.answering("sip:100@example.com")).persona.name == "desk"
@@ -84,7 +84,7 @@ async def test_calls_see_each_change_and_the_last_one_known_while_redis_is_away(
 async def test_what_an_agent_cannot_use_changes_nothing_for_it(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     ours, theirs = redis.catalogue(), redis.catalogue()
     await ours.apply(put("default", "one"), put("desk", "you"))
-    book = LiveBook(ours, await ours.newest(), "default", patience_s=20.0)
+    book = LiveBook(ours, await ours.newest(), "default", patience_s=(20.0, 20.0))
     monkeypatch.setenv("TRUNKLINE_PERSONA_ONLY_THERE", "x")
     change = put("desk", "with a variable", variable="TRUNKLINE_PERSONA_ONLY_THERE")
     monkeypatch.delenv("TRUNKLINE_PERSONA_ONLY_THERE")

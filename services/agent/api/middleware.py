@@ -161,7 +161,7 @@ class Authentication:
             wait = await self._rates.refused(key.name)
         else:
             wait = await self._failures.refused(_client(scope))
-            if not scope["path"].endswith(self._open):
+            if scope["path"].removeprefix(scope.get("root_path", "")) not in self._open:
                 answer = _unauthorized(self._why(secret), scope)
         if wait is not None:
             answer = _too_many(wait)

@@ -16,7 +16,8 @@ from services.common.errors import InvalidInputError
 
 log = logging.getLogger(__name__)
 
-PATIENCE_S = 1.0  # a call that begins waits for Redis so long
+PATIENCE_S = 5.0  # a call that begins waits for Redis so long: a busy one is not away
+AWAY_PATIENCE_S = 1.0  # and so long once it was away
 
 
 @dataclass(frozen=True)
@@ -67,9 +68,16 @@ class LiveBook:
 
     Args:
         known: what there is at the agent's start.
+        patience_s: how long a call waits for Redis; the second one when it did not answer the call before.
     """
 
-    def __init__(self, catalogue: Catalogue, known: Versions, default: str, patience_s: float = PATIENCE_S) -> None:
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        known: Versions,
+        default: str,
+        patience_s: tuple[float, float] = (PATIENCE_S, AWAY_PATIENCE_S),
+    ) -> None:
         self.default = default
         self._catalogue = catalogue
         self._patience_s = patience_s
@@ -91,7 +99,7 @@ class LiveBook:
 
     async def _now(self) -> Mapping[str, StoredPersona]:
         try:
-            async with asyncio.timeout(self._patience_s):
+            async with asyncio.timeout(self._patience_s[self._away]):
                 newest = await self._catalogue.newest()
                 if not newest:
                     await self._restore()

@@ -67,7 +67,7 @@ async def test_a_key_lets_in() -> None:
 )
 async def test_without_a_known_key_nobody_gets_in(headers: dict[str, str], challenge: str) -> None:
     async with client() as agent:
-        for path in ("/api/v1/calls/1", "/api/v1/nothing"):
+        for path in ("/api/v1/calls/1", "/api/v1/nothing", "/api/v1/calls/openapi.json", "/api/v1//openapi.json"):
             answer = await agent.get(path, headers=headers)
             assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, challenge)
         assert (await agent.get("/api/v1/openapi.json")).status_code == 200
