@@ -186,7 +186,7 @@ def evaluate(
     limit: Annotated[int, typer.Option(min=1, help="held-out recordings of callers in each language")] = 800,
     failures: Annotated[int, typer.Option(min=0, help="wrong answers to show of each kind")] = 6,
 ) -> None:
-    """Measure a directory of weights, ours or released ones, on wordings, numbers, facts and voices kept from training."""
+    """Measure a directory of weights, ours or released ones, on what training has not: wordings, facts, voices."""
     from training.evaluation import evaluate as evaluate_models
 
     evaluate_models(Models(weights), tuple(parts.split(",")), limit, failures)

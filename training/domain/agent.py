@@ -18,7 +18,7 @@ from training.paths import REPLY_RATE
 from training.prosody import STYLE_MANNERS, Manner, random_voice, render
 from training.shards import Clip, is_written, list_shards, read_index, read_shard, write_shard
 from training.splits import Split, split_of
-from training.synthesis import CLIPS_A_SHARD, MANDARIN_CLIPS_A_SHARD, SPEECH, make_shards
+from training.synthesis import CLIPS_A_SHARD, KOKORO_CLIPS_A_SHARD, SPEECH, make_shards
 
 Waveform = npt.NDArray[np.float32]
 
@@ -40,7 +40,7 @@ _OTHER_VOICES, _SECOND = 0.3, 0.5
 
 def clips_a_shard(language: Language) -> int:
     """Kokoro, which speaks Mandarin here, takes minutes for a hundred."""
-    return CLIPS_A_SHARD if language == "en" else MANDARIN_CLIPS_A_SHARD
+    return CLIPS_A_SHARD if language == "en" else KOKORO_CLIPS_A_SHARD
 
 
 def style_of(clip: Clip) -> Style:
@@ -131,8 +131,6 @@ def _make_from_plain(kind: str, split: Split, seed: int, language: Language, mak
         if is_written(SPEECH, name, int(number)):
             continue
         rng = Random(f"{seed} {name} {number}")
-        made = [
-            item for place, (clip, wave) in enumerate(read_shard(path)) for item in make(clip, wave, place, rng)
-        ]
+        made = [item for place, (clip, wave) in enumerate(read_shard(path)) for item in make(clip, wave, place, rng)]
         if made:
             write_shard(SPEECH, name, int(number), made, REPLY_RATE)

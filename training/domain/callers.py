@@ -5,7 +5,7 @@ from random import Random
 import numpy as np
 import numpy.typing as npt
 
-from training import corpus, voices
+from training import corpus, kokoro, voices
 from training.domain.numbers import as_said, random_number
 from training.domain.replies import Request
 from training.domain.requests import INTENTS, bare_number, draw, make_request
@@ -14,7 +14,7 @@ from training.domain.wordings import PATTERNS
 from training.paths import SPEECH_RATE
 from training.shards import Clip
 from training.splits import Split, split_of
-from training.synthesis import make_shards, render, silence, spelled
+from training.synthesis import KOKORO_CLIPS_A_SHARD, make_shards, render, silence, spelled
 
 Waveform = npt.NDArray[np.float32]
 
@@ -83,6 +83,10 @@ def _caller(rng: Random, split: Split) -> tuple[Clip, Waveform]:
     speaker = voices.random_speaker(rng)
     if intent == "noise":
         return Clip("", "noise", intent), _unintelligible(rng, split)
+    return _asking(intent, speaker, rng, split)
+
+
+def _asking(intent: str, speaker: voices.Speaker, rng: Random, split: Split) -> tuple[Clip, Waveform]:
     if intent == "other" and rng.random() < 0.5:
         text = corpus.wide_text(rng)
         while split_of(text) != split:
@@ -131,3 +135,13 @@ def make_callers(count: int, split: Split, seed: int) -> None:
 def make_reading(count: int, seed: int) -> None:
     """Shards `reading-train`: digits and domain words in no order, to be transcribed only."""
     make_shards("reading-train", count, lambda rng, _: _reading(rng, "train"), seed)
+
+
+def make_strangers(seed: int, count: int = 2) -> None:
+    """Shards `strangers-test`: test wordings in voices of another synthesiser's that training has not."""
+
+    def make(rng: Random, _: int) -> tuple[Clip, Waveform]:
+        speaker = voices.Speaker("kokoro", rng.choice(kokoro.ENGLISH_UNSEEN), 1.0, rng.uniform(0.9, 1.15))
+        return _asking(draw(WEIGHTS, rng), speaker, rng, "test")
+
+    make_shards("strangers-test", count, make, seed, clips_a_shard=KOKORO_CLIPS_A_SHARD)

@@ -26,7 +26,10 @@ STYLE_TAGS: dict[Language, dict[Style, str]] = {
         "slow": "Speak slowly.", "fast": "Speak fast.", "happy": "Speak happily.", "sad": "Speak sadly.",
         "calm": "Speak calmly.",
     },
-    "zh": {"slow": "请慢慢说。", "fast": "请快点说。", "happy": "请开心地说。", "sad": "请难过地说。", "calm": "请平静地说。"},
+    "zh": {
+        "slow": "请慢慢说。", "fast": "请快点说。", "happy": "请开心地说。", "sad": "请难过地说。",
+        "calm": "请平静地说。",
+    },
 }  # fmt: skip
 # Requests that change how the agent speaks from then on, and in which language it answers at once.
 STYLE_ASKED: dict[str, Style] = {

@@ -15,8 +15,8 @@ from tqdm import tqdm
 from services.tokenizer import weights as tokenizer_weights
 from training import corpus, corpus_zh
 from training.domain import wordings
-from training.domain.answers import Said, pool_of, wide_text
 from training.domain.agent import style_of
+from training.domain.answers import Said, pool_of, wide_text
 from training.domain.mandarin import requests as mandarin_requests
 from training.domain.personas import DEFAULTS
 from training.domain.replies import SENTENCES, STYLE_TAGS, SYSTEM, all_fixed
@@ -216,9 +216,9 @@ def train(
         if budget.done - saved > _SAVE_EVERY or step == _FIRST_SAVE:
             save()
             saved = budget.done
-            if len(list(TOKENS.iterdir())) > files:  # tokens may still be made while this trains
+            if len(list(tokens_at.iterdir())) > files:  # tokens may still be made while this trains
                 files = len(list(tokens_at.iterdir()))
-                callers, replies = load_speech("train", ("callers-train", "reading-train"))
+                callers, replies = load_callers(tokens_at, HEARD), load_replies(tokens_at, "train")
                 calls = data.Calls(template, callers, replies, near, seed + step)
                 source = data.batches(calls, _TOKENS_A_BATCH, template.end)
     save()

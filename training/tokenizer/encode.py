@@ -106,7 +106,12 @@ def encode_recordings(checkpoint: Checkpoint, takes: Mapping[Language, int], see
     spoken = [path for name in AGENT_SHARDS[:2] for path in sorted(shards.list_shards(folder, name))]
     jobs = [(path, 0) for path in (*once, *spoken)]
     for language, names in _HEARD.items():
-        jobs += [(path, take) for name in names for path in shards.list_shards(folder, name) for take in range(takes[language])]
+        jobs += [
+            (path, take)
+            for name in names
+            for path in shards.list_shards(folder, name)
+            for take in range(takes[language])
+        ]
     for path, take in tqdm(jobs, desc="tokens", unit="shard"):
         encode_shard(checkpoint, path, take, seed)
 
