@@ -20,7 +20,7 @@ from services.decoder.noise import PositionalNoise
 from services.decoder.vocoder.stream import VocoderStream
 from services.decoder.weights import Checkpoint
 from training.augment import g711
-from training.decoder.data import Recording, recordings, test_shards
+from training.decoder.data import Recording, recordings, held_out_shards
 from training.decoder.export import FOLDER
 from training.decoder.voice import speak
 from training.judge import error_rate, transcribe
@@ -99,7 +99,7 @@ def _row(name: str, say: Say, found: Sequence[Recording]) -> dict[str, float | s
 def evaluate(clips: int, sweep: bool) -> list[dict[str, float | str]]:
     """Prints and returns one row per way to make the audio; also written to .cache/nano/decoder/evaluation.json."""
     checkpoint = weights.load(FOLDER)
-    found = recordings(test_shards(), clips, with_waves=True)
+    found = recordings(held_out_shards(), clips, with_waves=True)
     flow = checkpoint.flow
 
     def mu(item: Recording) -> Tensor:
