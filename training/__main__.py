@@ -90,8 +90,11 @@ def mandarin_replies(
     """The agent's answers in Mandarin; four minutes of one core a shard."""
     from training.domain.agent import make_number_replies, make_replies
 
+    if not first:
+        make_replies(1, "test", seed, "zh")
     make_replies(shards, "train", seed, "zh", first)
-    make_number_replies("train", seed, heard, "zh")
+    if heard:
+        make_number_replies("train", seed, heard, "zh")
 
 
 @data_app.command()
