@@ -201,11 +201,12 @@ def questions(
     count: Annotated[int, typer.Option(min=1)] = 40,
     seed: Seed = 1,
     mandarin: Annotated[bool, typer.Option("--mandarin", help="questions in Mandarin")] = False,
+    strangers: Annotated[bool, typer.Option("--strangers", help="in voices that no training has; slow")] = False,
 ) -> None:
-    """Write acceptance questions: unseen wordings in training voices, and what a right answer contains."""
+    """Write acceptance questions: unseen wordings, half of them by hand, and what a right answer contains."""
     from training.questions import write_questions
 
-    write_questions(folder, count, seed, "zh" if mandarin else "en")
+    write_questions(folder, count, seed, "zh" if mandarin else "en", strangers)
 
 
 @app.command()
