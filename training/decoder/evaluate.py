@@ -174,7 +174,7 @@ def _mean(found: Sequence[Prosody | None]) -> Prosody:
 def styles(checkpoint: Checkpoint, found: Sequence[Recording], analysis: Analysis) -> dict[str, dict[str, float]]:
     """From tokens of recordings in each style: length beside the plain one's, F0's mean and span, level."""
     rows: dict[str, dict[str, float]] = {}
-    plain_seconds = 0.0
+    plain: dict[str, float] = {}
     print(f"\nstyles, {len(found)} texts: length beside the plain one's, F0 (Hz), its span (semitones), level (dB)")
     every: tuple[Style, ...] = ("", *STYLES)
     for style in every:
@@ -182,10 +182,9 @@ def styles(checkpoint: Checkpoint, found: Sequence[Recording], analysis: Analysi
         heard = make(partial(_served, checkpoint, None), recorded)
         for name, waves in (("spoken", heard.waves), ("recorded", [_wave(item) for item in recorded])):
             mean = _mean([prosody(wave, REPLY_RATE) for wave in waves])
-            if not style and name == "spoken":
-                plain_seconds = mean.seconds
+            plain.setdefault(name, mean.seconds)
             row = {
-                "length": round(mean.seconds / plain_seconds, 2),
+                "length": round(mean.seconds / plain[name], 2),
                 "F0": round(mean.pitch, 1),
                 "span": round(mean.span, 2),
                 "level": round(mean.level, 1),
