@@ -87,7 +87,8 @@ class _VoiceEncoder(nn.Module):
             torch.from_numpy(wave), _WINDOW, _HOP, window=torch.hann_window(_WINDOW), pad_mode="constant",
             return_complex=True,
         )  # fmt: skip
-        return spectrum.abs().square().T @ self.bank
+        power: Tensor = spectrum.abs().square().T
+        return power @ self.bank
 
     @torch.inference_mode()
     def forward(self, wave: Waveform) -> Tensor:
@@ -99,8 +100,9 @@ class _VoiceEncoder(nn.Module):
         windows = mel.unfold(0, _PARTIAL, _PARTIAL // 2).transpose(1, 2)
         _, (hidden, _) = self.lstm(windows)
         each = torch.relu(self.linear(hidden[-1]))
-        mean = (each / each.norm(dim=1, keepdim=True)).mean(0)
-        return mean / mean.norm()
+        mean: Tensor = (each / each.norm(dim=1, keepdim=True)).mean(0)
+        length: Tensor = mean.norm()
+        return mean.div(length)
 
 
 @functools.cache

@@ -196,7 +196,8 @@ class Windows:
         silent = torch.zeros(self._flow.spk_embed_affine_layer.in_features)
         if item.speaker is None or (item.default and self._rng.random() < _UNNAMED):
             return silent
-        return item.speaker + torch.randn_like(item.speaker) * item.speaker.norm() * _VAGUE / len(silent) ** 0.5
+        vague: Tensor = torch.randn_like(item.speaker) * item.speaker.norm() * _VAGUE / len(silent) ** 0.5
+        return item.speaker + vague
 
     def _window(self, item: Recording) -> tuple[Tensor, Tensor]:
         """Codes (t,) and mel (frames, 80). A mel a little shorter than its tokens is followed by silence."""

@@ -1,7 +1,6 @@
 """Calls as rows of ids: what is given, what is to be learnt, and which user speech carries which words (for CTC)."""
 
 import math
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from random import Random
@@ -217,28 +216,33 @@ class Calls:
         self._neighbours = neighbours
         self._rng = Random(seed)
         self._numpy = np.random.default_rng(seed)
-        self._by_intent: dict[Language, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
-        noise, self._pure_reading = [], []
+        self._by_intent: dict[Language, dict[str, list[int]]] = {}
+        noise: list[int] = []
+        self._pure_reading: list[int] = []
         for i, utterance in enumerate(callers):
             if utterance.clip.intent == READING:
                 self._pure_reading.append(i)
             elif utterance.clip.intent == "noise":
                 noise.append(i)
             else:
-                self._by_intent[request_of(utterance.clip).language][utterance.clip.intent].append(i)
-        for by_intent in self._by_intent.values():
-            by_intent["noise"] = noise
+                by_intent = self._by_intent.setdefault(request_of(utterance.clip).language, {})
+                by_intent.setdefault(utterance.clip.intent, []).append(i)
+        if noise:
+            for by_intent in self._by_intent.values():
+                by_intent["noise"] = noise
         self._unusual = {
-            language: [i for i in by_intent["number"] if len(callers[i].clip.slots["number"].split()) in (3, 5, 6)]
+            language: [
+                i for i in by_intent.get("number", ()) if len(callers[i].clip.slots["number"].split()) in (3, 5, 6)
+            ]
             for language, by_intent in self._by_intent.items()
         }
-        self._readable: dict[Language, list[int]] = defaultdict(list)
+        self._readable: dict[Language, list[int]] = {}
         for i, utterance in enumerate(callers):
             if utterance.clip.text:
-                self._readable[language_of(utterance.clip.text)].append(i)
-        self._sayable: dict[Language, list[str]] = defaultdict(list)
+                self._readable.setdefault(language_of(utterance.clip.text), []).append(i)
+        self._sayable: dict[Language, list[str]] = {}
         for text in sorted(text for text, style in replies if not style):
-            self._sayable[language_of(text)].append(text)
+            self._sayable.setdefault(language_of(text), []).append(text)
         announcements = [text for language in self._by_intent for text in SENTENCES[language].announcements]
         self._announcements = [text for text in announcements if (text, "") in replies]
         self._prompts = {
@@ -287,8 +291,14 @@ class Calls:
         elif kind == "written":
             self._written(writer, setting.persona)
         else:
-            self._call(writer, self._rng.choice(_RECALLS) if kind == "recall" else (), setting)
+            self._call(writer, self._script() if kind == "recall" else (), setting)
         return writer.row
+
+    def _script(self) -> Sequence[str | None]:
+        """A course of a call that recalls a number; none where the callers of some language do not know it."""
+        known = set.intersection(*(set(by_intent) for by_intent in self._by_intent.values()))
+        script = self._rng.choice(_RECALLS)
+        return script if known >= {intent for intent in script if intent} else ()
 
     def _written(self, writer: Writer, persona: Persona) -> None:
         """Some questions in writing, with the text of their answers."""
@@ -297,7 +307,10 @@ class Calls:
             factual = rng.random() < _FACTUAL
             language = rng.choice(list(self._by_intent))
             by_intent = self._by_intent[language]
-            intent = rng.choice(_FACTS_ASKED if factual else [i for i in by_intent if i not in _NOT_ALONE])
+            known = [i for i in (_FACTS_ASKED if factual else by_intent) if i in by_intent and i not in _NOT_ALONE]
+            if not known:
+                continue
+            intent = rng.choice(known)
             source, request = self.draw(intent, language, rng)
             text = Receptionist(greeted=False, persona=persona).answer(request)
             codes = self.replies.get((text, ""))
@@ -312,7 +325,8 @@ class Calls:
         facts = persona.speaking(rng.choice(persona.languages))
         stated = [text for text in dict.fromkeys(facts.stated.values()) if (text, "") in self.replies]
         sentences = rng.sample(stated, min(len(stated), rng.choice([2, 3, 4])))
-        sentences += rng.choices(self._sayable[facts.language], k=1) if self._sayable[facts.language] else []
+        if sayable := self._sayable.get(facts.language):
+            sentences.append(rng.choice(sayable))
         if len(sentences) < 2:
             return
         spoken = rng.random() < 0.5

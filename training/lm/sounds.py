@@ -23,19 +23,21 @@ def no_speech(count: int, seed: int) -> dict[str, list[Waveform]]:
         return (np.arange(int(rng.uniform(low, high) * SPEECH_RATE)) / SPEECH_RATE).astype(np.float32)
 
     def silence() -> Waveform:
-        return (rng.standard_normal(len(times())) * 10 ** rng.uniform(-5, -2.5)).astype(np.float32)
+        return np.asarray(rng.standard_normal(len(times())) * 10 ** rng.uniform(-5, -2.5), np.float32)
 
     def ring() -> Waveform:
         t = times()
         pair = (425.0,) if rng.random() < 0.5 else (440.0, 480.0)
-        return (0.2 * sum(np.sin(2 * np.pi * hertz * t) for hertz in pair) * (t % 1.5 < 1.0)).astype(np.float32)
+        tones = np.sum([np.sin(2 * np.pi * hertz * t) for hertz in pair], axis=0)
+        wave: Waveform = (0.2 * tones * (t % 1.5 < 1.0)).astype(np.float32)
+        return wave
 
     def keys() -> Waveform:
         t = times(0.4, 1.5)
         low, high = rng.choice([697, 770, 852, 941]), rng.choice([1209, 1336, 1477])
-        return (0.25 * (np.sin(2 * np.pi * low * t) + np.sin(2 * np.pi * high * t)) * (t % 0.2 < 0.1)).astype(
-            np.float32
-        )
+        tones = np.sin(2 * np.pi * low * t) + np.sin(2 * np.pi * high * t)
+        wave: Waveform = (0.25 * tones * (t % 0.2 < 0.1)).astype(np.float32)
+        return wave
 
     def music() -> Waveform:
         t = times(2.0, 4.0)
@@ -47,7 +49,7 @@ def no_speech(count: int, seed: int) -> dict[str, list[Waveform]]:
                 since = np.maximum(t - start, 0)
                 tone = sum(np.sin(2 * np.pi * root * 2 ** (note / 12) * k * since) / k**1.5 for k in range(1, 6))
                 wave += (t >= start) * np.exp(-3 * since) * tone
-        return (0.3 * wave / max(1e-6, np.abs(wave).max())).astype(np.float32)
+        return np.asarray(0.3 * wave / max(1e-6, float(np.abs(wave).max())), np.float32)
 
     makers = {"silence": silence, "a ring tone": ring, "keys": keys, "music": music}
     return {name: [make() for _ in range(count)] for name, make in makers.items()}

@@ -2,6 +2,7 @@
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -86,7 +87,7 @@ def train(minutes: float, seed: int, threads: int, models: Models) -> None:
     budget, history = Budget(minutes, done), History("speaker encoder", rows)
 
     def save() -> None:
-        state = {"network": network.state_dict(), "identification": identification.state_dict()}
+        state: dict[str, Any] = {"network": network.state_dict(), "identification": identification.state_dict()}
         state |= {"optimiser": optimiser.state_dict(), "speakers": voices.speakers}
         save_checkpoint(checkpoint, {**state, "step": step, "done": budget.done, "rows": history.rows})
         history.save(PLOTS, f"speaker-{models.root.name}")
