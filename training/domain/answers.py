@@ -86,9 +86,9 @@ def answers(rng: Random, split: Split, language: Language = "en") -> Iterator[st
 
 def _usual(language: Language) -> Iterator[str]:
     """What callers of the default persona hear, and every pick-up."""
-    facts = DEFAULTS[language]
-    yield from all_fixed(facts)
-    yield from (text for text in stated(language) if text not in set(pool_of(language).texts()))
+    yield from all_fixed(DEFAULTS[language])
+    of_personas = set(pool_of(language).texts())
+    yield from (text for text in stated(language) if text not in of_personas)
 
 
 def styles_of(text: str, language: Language, usual: Collection[str], rng: Random) -> list[Style]:
