@@ -4,6 +4,7 @@ import re
 from typing import Literal
 
 Language = Literal["en", "zh"]
+LANGUAGES: tuple[Language, ...] = ("en", "zh")
 
 _HAN = re.compile(r"[\u4e00-\u9fff]")
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
-from training import corpus, voices
+from training import corpus, kokoro, voices
 from training.domain.mandarin import requests as mandarin_requests
 from training.domain.numbers import random_number
 from training.domain.replies import LANGUAGE_ASKED, REPEATED, SENTENCES, Request
@@ -19,6 +19,7 @@ from training.judge import contains_in_order
 from training.languages import Language, language_of
 from training.paths import SPEECH_RATE
 from training.unseen import UNSEEN
+from training.unseen_zh import UNSEEN_ZH
 
 Waveform = npt.NDArray[np.float32]
 
@@ -157,6 +158,22 @@ def by_hand(intent: str, rng: Random) -> tuple[str, Request]:
     return text, Request.of(intent, slots)
 
 
+def mandarin_by_hand(intent: str, rng: Random) -> tuple[str, Request]:
+    """The same in Mandarin."""
+    text = rng.choice(UNSEEN_ZH[intent])
+    slots: dict[str, str] = {"language": "zh"}
+    if "{number}" in text:
+        slots["number"] = random_number(rng, "test")
+        text = text.replace("{number}", mandarin_requests.number_as_said(slots["number"], rng))
+    if "{day}" in text:
+        slots["day"] = rng.choice((*DAYS, "Sunday") if intent == "hours_day" else DAYS)
+        text = text.replace("{day}", mandarin_requests.day_as_said(slots["day"], rng))
+    if "{time}" in text:
+        slots["time"] = rng.choice(TIMES)
+        text = text.replace("{time}", mandarin_requests.time_as_said(slots["time"], rng))
+    return text, Request.of(intent, slots)
+
+
 def from_patterns(intent: str, rng: Random) -> tuple[str, Request]:
     return make_request(intent, "test", rng)
 
@@ -177,17 +194,17 @@ def _is_by_hand(place: int, every: int) -> bool:
 def test_questions(n: int, seed: int, by_hand_every: int = 2, language: Language = "en") -> list[Question]:  # noqa: PT028 - not a test
     """`n` questions over the domain's rows: held-out sentences of the patterns, every second one written by hand.
 
-    With `by_hand_every` 0 none is: then all are like the test split that training is measured on. In Mandarin none is
-    written by hand.
+    With `by_hand_every` 0 none is: then all are like the test split that training is measured on.
     """
     rng = Random(f"questions {seed}")
     cycle = [intent for intent, share in _SHARES.items() for _ in range(share)]
     rng.shuffle(cycle)
     intents = [cycle[i % len(cycle)] for i in range(n)]
-    if language == "zh":
-        return [make_question(intent, mandarin_from_patterns, rng) for intent in intents]
+    unseen, written, made = (
+        (UNSEEN, by_hand, from_patterns) if language == "en" else (UNSEEN_ZH, mandarin_by_hand, mandarin_from_patterns)
+    )
     return [
-        make_question(intent, by_hand if _is_by_hand(i, by_hand_every) and intent in UNSEEN else from_patterns, rng)
+        make_question(intent, written if _is_by_hand(i, by_hand_every) and unseen.get(intent) else made, rng)
         for i, intent in enumerate(intents)
     ]
 
@@ -195,19 +212,24 @@ def test_questions(n: int, seed: int, by_hand_every: int = 2, language: Language
 test_questions.__test__ = False  # type: ignore[attr-defined]  # its name is not a test's
 
 
-def render(question: Question, voice_seed: int) -> Waveform:
-    """The question at 16 kHz, 0.2 s of silence around it: in a training voice, half the time another for Mandarin."""
-    if language_of(question.text) == "zh":
-        speaker = voices.random_mandarin_speaker(Random(voice_seed), "test")
-        wave = voices.say(f"{question.text}。", speaker, SPEECH_RATE)
-    else:
-        speaker = voices.random_speaker(Random(voice_seed))
-        wave = voices.say(corpus.written(question.text), speaker, SPEECH_RATE)
+def speaker_of(language: Language, rng: Random, strangers: bool) -> voices.Speaker:
+    """Who asks: a training voice, in Mandarin half the time another; of `strangers` one that no training has."""
+    if strangers:
+        unseen = kokoro.ENGLISH_UNSEEN if language == "en" else kokoro.MANDARIN_UNSEEN
+        return voices.Speaker("kokoro", rng.choice(unseen), 1.0, rng.uniform(0.9, 1.15))
+    return voices.random_speaker(rng) if language == "en" else voices.random_mandarin_speaker(rng, "test")
+
+
+def render(question: Question, voice_seed: int, strangers: bool = False) -> Waveform:
+    """The question at 16 kHz, 0.2 s of silence around it."""
+    language = language_of(question.text)
+    speaker = speaker_of(language, Random(voice_seed), strangers)
+    text = corpus.written(question.text) if language == "en" else f"{question.text}。"
     rest = np.zeros(SPEECH_RATE // 5, np.float32)
-    return np.concatenate([rest, wave, rest])
+    return np.concatenate([rest, voices.say(text, speaker, SPEECH_RATE), rest])
 
 
-def write_questions(folder: Path, n: int, seed: int, language: Language = "en") -> None:
+def write_questions(folder: Path, n: int, seed: int, language: Language = "en", strangers: bool = False) -> None:
     """`q000.wav` and so on (16 kHz, 16 bits, mono), and `questions.json` that says what is asked and needed."""
     import json
 
@@ -216,7 +238,7 @@ def write_questions(folder: Path, n: int, seed: int, language: Language = "en") 
     entries = []
     for i, question in enumerate(questions):
         name = f"q{i:03d}.wav"
-        soundfile.write(folder / name, render(question, seed * 10_000 + i), SPEECH_RATE, subtype="PCM_16")
+        soundfile.write(folder / name, render(question, seed * 10_000 + i, strangers), SPEECH_RATE, subtype="PCM_16")
         entries.append({"file": name, **asdict(question)})
     (folder / "questions.json").write_text(json.dumps(entries, indent=1, ensure_ascii=False) + "\n")
 

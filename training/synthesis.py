@@ -18,7 +18,7 @@ Waveform = npt.NDArray[np.float32]
 
 SPEECH = CACHE / "speech"
 CLIPS_A_SHARD = 500
-MANDARIN_CLIPS_A_SHARD = 100  # Kokoro takes five minutes for so many
+KOKORO_CLIPS_A_SHARD = 100  # Kokoro takes five minutes for so many
 _LONGEST = 10.0  # seconds; longer ones slow a batch down more than they teach
 
 
@@ -109,6 +109,6 @@ def make_mandarin(count: int, split: Split, seed: int, first: int = 0) -> None:
         count,
         lambda rng, _: _mandarin_clip(rng, split),
         seed,
-        clips_a_shard=MANDARIN_CLIPS_A_SHARD,
+        clips_a_shard=KOKORO_CLIPS_A_SHARD,
         first=first,
     )

@@ -125,7 +125,11 @@ class CfmConfig(_Part):
 
 
 class FlowConfig(_Part):
-    """`MaskedDiffWithXvec`: tokens to mel."""
+    """`MaskedDiffWithXvec`: tokens to mel.
+
+    `speaker_to_encoder` is this project's addition: the speaker embedding also goes into the token encoder, so that mu
+    has a voice by itself. In the released design only the estimator hears it.
+    """
 
     name: Literal["MaskedDiffWithXvec"] = Field(alias=CLASS_KEY)
     input_size: int = Field(gt=0)
@@ -136,6 +140,7 @@ class FlowConfig(_Part):
     encoder: EncoderConfig
     length_regulator: RegulatorConfig
     decoder: CfmConfig
+    speaker_to_encoder: bool = False
 
 
 class F0Config(_Part):

@@ -3,6 +3,7 @@ tenth of a step of the whole; then all of it, the velocity's error and that dist
 second, larger batch, for it needs many more clips than the velocity."""
 
 import copy
+import re
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from services.decoder import weights
 from services.decoder.flow.model import TokenToMel
 from training.decoder import agent_voice
 from training.decoder.data import (
+    Analysis,
     Batch,
     Windows,
     everyday_sentences,
@@ -22,12 +24,11 @@ from training.decoder.data import (
     training_shards,
     with_everyday_sentences,
 )
-from training.paths import CACHE, PLOTS
+from training.paths import PLOTS, Models
 from training.progress import Budget, History, cosine, save_checkpoint
 from training.shards import list_shards
 from training.synthesis import SPEECH
 
-CHECKPOINT = CACHE / "decoder" / "flow.pt"
 NANO = Path(__file__).with_name("nano.yaml")
 
 _MU_SHARE = 0.35  # of the time
@@ -38,9 +39,16 @@ _SAVE_EVERY = 100
 _AVERAGE = 0.995  # of the weights that are exported
 
 
-def new_model(mean_mel: Tensor) -> TokenToMel:
-    """A fresh flow that begins at the mean mel (80,)."""
-    flow, _ = weights.build(decoder_config.read(NANO))
+def described(codes: int) -> str:
+    """config.yaml for a tokenizer of that many codes."""
+    return re.sub(r"(?m)^(    vocab_size: ).*$", rf"\g<1>{codes}", NANO.read_text(), count=1)
+
+
+def new_model(mean_mel: Tensor, codes: int = 2048) -> TokenToMel:
+    """A fresh flow that begins at the mean mel (80,), for so many speech tokens."""
+    config = decoder_config.read(NANO)
+    sized = config.model_copy(update={"flow": config.flow.model_copy(update={"vocab_size": codes})})
+    flow, _ = weights.build(sized)
     for name, parameter in flow.named_parameters():
         if name.endswith(("pos_bias_u", "pos_bias_v")):
             torch.nn.init.normal_(parameter, std=0.02)
@@ -63,12 +71,11 @@ def new_model(mean_mel: Tensor) -> TokenToMel:
 def losses(flow: TokenToMel, batch: Batch, mu_only: bool = False) -> tuple[Tensor, Tensor]:
     """The flow's loss (0 with `mu_only`) and the L1 distance of mu."""
     frames = batch.mel.shape[2]
-    mu = flow.condition(batch.codes, frames, batch.lengths, batch.mask)
+    mu = flow.condition(batch.codes, frames, batch.lengths, batch.mask, batch.speaker)
     distance = (F.l1_loss(mu.float(), batch.mel, reduction="none") * batch.mask).sum() / (batch.mask.sum() * 80)
     if mu_only:
         return torch.zeros(()), distance
-    silent_speaker = flow.speaker(torch.zeros(len(batch.codes), flow.spk_embed_affine_layer.in_features))
-    return flow.decoder.loss(batch.mel, mu, silent_speaker, batch.prompt, batch.mask), distance
+    return flow.decoder.loss(batch.mel, mu, flow.speaker(batch.speaker), batch.prompt, batch.mask), distance
 
 
 @torch.no_grad()
@@ -78,37 +85,41 @@ def _follow(average: TokenToMel, flow: TokenToMel, step: int) -> None:
         slow.lerp_(fast, 1 - decay)
 
 
-def train(minutes: float, seed: int, begin_with: Path | None = None) -> None:
+def train(minutes: float, seed: int, models: Models, begin_with: Path | None = None) -> None:
     """Trains until `minutes` of training are done, those of earlier runs included; goes on from the checkpoint.
 
-    `begin_with` names the directory of an earlier version, whose weights a new run begins with.
+    Tokens are of the tokenizer of `models`, voices of the speaker encoder in its decoder/; without one there is one
+    voice. `begin_with` names the directory of an earlier version, whose weights a new run begins with.
     """
     agent_voice.make()
     torch.manual_seed(seed)
-    found = recordings(training_shards())
+    analysis, checkpoint = Analysis(models), models.checkpoint("decoder")
+    found = recordings(training_shards(), analysis)
+    voices = sum(not item.default for item in found)
+    print(f"{len(found)} recordings, {voices} of them in other voices; speaker encoder: {analysis.speaker is not None}")
     if begin_with is None:
-        flow = new_model(torch.cat([item.mel for item in found[:200]], dim=1).float().mean(1))
+        flow = new_model(torch.cat([item.mel for item in found[:200]], dim=1).float().mean(1), analysis.codes)
     else:
         flow = weights.load(begin_with).flow.requires_grad_(True)
     average = copy.deepcopy(flow).requires_grad_(False)
     optimiser = torch.optim.AdamW(flow.parameters(), lr=_RATE, betas=(0.9, 0.98), weight_decay=0.01)
     step, done, rows = 0, 0.0, None
-    if CHECKPOINT.exists():
-        state = torch.load(CHECKPOINT, weights_only=True)
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True)
         flow.load_state_dict(state["flow"])
         average.load_state_dict(state["average"])
         optimiser.load_state_dict(state["optimiser"])
         step, done, rows = state["step"], state["done"], state["rows"]
         torch.manual_seed(seed + step)
-    replies = recordings(list_shards(SPEECH, "replies-train")[:1])
-    everyday = everyday_sentences(replies)
+    first = [path for name in ("replies-train", "replies-zh-train") for path in list_shards(SPEECH, name)[:1]]
+    everyday = everyday_sentences(recordings(first, analysis))
     windows = Windows(with_everyday_sentences(found, everyday, _EVERYDAY), flow, seed + step)
     budget, history = Budget(minutes, done), History("flow", rows)
 
     def save() -> None:
         state = {"flow": flow.state_dict(), "average": average.state_dict(), "optimiser": optimiser.state_dict()}
-        save_checkpoint(CHECKPOINT, {**state, "step": step, "done": budget.done, "rows": history.rows})
-        history.save(PLOTS, "decoder")
+        save_checkpoint(checkpoint, {**state, "step": step, "done": budget.done, "rows": history.rows})
+        history.save(PLOTS, f"decoder-{models.root.name}")
 
     flow.train()
     with tqdm(total=round(budget.limit), initial=round(budget.done), desc="decoder", unit="s") as bar:

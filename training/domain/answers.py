@@ -1,6 +1,6 @@
 """Everything the agent may have to say, in each language and style."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from random import Random
 
 from training import corpus, corpus_zh
@@ -16,7 +16,8 @@ from training.splits import Split, split_of
 
 Said = tuple[str, Style]  # an answer and how it is spoken
 
-_STYLED, _STYLED_NUMBERS = 0.22, 0.25
+_STYLED = 0.09
+_FACTS_MIXED = 0.55
 
 
 def pool_of(language: Language) -> Pool:
@@ -67,14 +68,30 @@ def _endless(rng: Random, split: Split, language: Language) -> Iterator[str]:
                 yield corpus.written(text) if language == "en" else f"{text}。"
 
 
-def answers(rng: Random, split: Split, language: Language = "en") -> Iterator[Said]:
-    """What there is a limited number of first, much of it also in other styles; then without end, some of it twice."""
-    if split == "train":
-        yield from ((text, "") for text in stated(language))
-        usual = set(all_fixed(DEFAULTS[language]))
-        for text in stated(language):
-            for style in STYLES:
-                if text in usual or rng.random() < _STYLED:
-                    yield text, style
-    for text in _endless(rng, split, language):
-        yield text, (rng.choice(STYLES) if rng.random() < _STYLED_NUMBERS else "")
+def answers(rng: Random, split: Split, language: Language = "en") -> Iterator[str]:
+    """What there is a limited number of first, then without end. In Mandarin, whose speech is slow to make, what every
+    call has comes first, then facts and numbers mixed: however many there are, there are some of all."""
+    limited: list[str] = list(stated(language)) if split == "train" else []
+    endless = _endless(rng, split, language)
+    if language == "zh":
+        usual = set(_usual(language))
+        yield from (text for text in limited if text in usual)
+        limited = [text for text in limited if text not in usual]
+        rng.shuffle(limited)
+        while limited:
+            yield limited.pop() if rng.random() < _FACTS_MIXED else next(endless)
+    yield from limited
+    yield from endless
+
+
+def _usual(language: Language) -> Iterator[str]:
+    """What callers of the default persona hear, and every pick-up."""
+    yield from all_fixed(DEFAULTS[language])
+    of_personas = set(pool_of(language).texts())
+    yield from (text for text in stated(language) if text not in of_personas)
+
+
+def styles_of(text: str, language: Language, usual: Collection[str], rng: Random) -> list[Style]:
+    """In which styles an answer is learnt beside the plain one: every call's answers in all, others in some or none."""
+    share = 1.0 if text in usual else _STYLED
+    return [style for style in STYLES if rng.random() < share]

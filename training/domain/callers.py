@@ -1,23 +1,20 @@
-"""Recordings of callers: each a request of the domain in some voice; and of the agent: each answer in its own voice."""
+"""Recordings of callers: each a request of the domain in some voice."""
 
-from collections.abc import Sequence
 from random import Random
-from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 
-from training import corpus, voices
-from training.domain.answers import Said, answers, confirmation, recollection
+from training import corpus, kokoro, voices
 from training.domain.numbers import as_said, random_number
 from training.domain.replies import Request
 from training.domain.requests import INTENTS, bare_number, draw, make_request
-from training.domain.sentences import DAYS, TIMES, Style
+from training.domain.sentences import DAYS, TIMES
 from training.domain.wordings import PATTERNS
-from training.paths import REPLY_RATE, SPEECH_RATE
-from training.shards import Clip, list_shards, read_index
+from training.paths import SPEECH_RATE
+from training.shards import Clip
 from training.splits import Split, split_of
-from training.synthesis import CLIPS_A_SHARD, SPEECH, make_shards, render, silence, spelled
+from training.synthesis import KOKORO_CLIPS_A_SHARD, make_shards, render, silence, spelled
 
 Waveform = npt.NDArray[np.float32]
 
@@ -31,7 +28,6 @@ WEIGHTS = {
 }  # fmt: skip
 _ALL = (*INTENTS, "noise")
 _UNUSUAL_LENGTHS = 0.06
-SPEED: dict[Style, float] = {"slow": 0.74, "fast": 1.36}
 READING = "reading"  # words to be read off the tokens, no request
 
 
@@ -87,6 +83,10 @@ def _caller(rng: Random, split: Split) -> tuple[Clip, Waveform]:
     speaker = voices.random_speaker(rng)
     if intent == "noise":
         return Clip("", "noise", intent), _unintelligible(rng, split)
+    return _asking(intent, speaker, rng, split)
+
+
+def _asking(intent: str, speaker: voices.Speaker, rng: Random, split: Split) -> tuple[Clip, Waveform]:
     if intent == "other" and rng.random() < 0.5:
         text = corpus.wide_text(rng)
         while split_of(text) != split:
@@ -109,11 +109,6 @@ def make_numbered(split: Split, rng: Random, number: str) -> tuple[str, Request]
 
 def _clip(text: str, speaker: voices.Speaker, request: Request) -> Clip:
     return Clip(text, speaker.name, request.intent, request.slots)
-
-
-def style_of(clip: Clip) -> Style:
-    """How an answer's recording is spoken; recordings from before there were moods call it pace."""
-    return cast(Style, clip.slots.get("style") or clip.slots.get("pace", ""))
 
 
 def request_of(clip: Clip) -> Request:
@@ -142,34 +137,11 @@ def make_reading(count: int, seed: int) -> None:
     make_shards("reading-train", count, lambda rng, _: _reading(rng, "train"), seed)
 
 
-def _make_spoken(name: str, said: Sequence[Said], seed: int) -> None:
-    """Shards `name` of the agent's voice at 22.05 kHz, short silence at both ends."""
+def make_strangers(seed: int, count: int = 2) -> None:
+    """Shards `strangers-test`: test wordings in voices of another synthesiser's that training has not."""
 
-    def make(_: Random, place: int) -> tuple[Clip, Waveform]:
-        text, style = said[place]
-        speaker = voices.Speaker(speed=SPEED.get(style, 1.0))
-        slots: dict[str, str] = {"style": style} if style else {}
-        return Clip(text, voices.AGENT, slots=slots), voices.say(text, speaker, REPLY_RATE)
+    def make(rng: Random, _: int) -> tuple[Clip, Waveform]:
+        speaker = voices.Speaker("kokoro", rng.choice(kokoro.ENGLISH_UNSEEN), 1.0, rng.uniform(0.9, 1.15))
+        return _asking(draw(WEIGHTS, rng), speaker, rng, "test")
 
-    make_shards(name, len(said) // CLIPS_A_SHARD, make, seed, rate=REPLY_RATE)
-
-
-def make_replies(count: int, split: Split, seed: int) -> None:
-    """Shards `replies-<split>`: what there is a limited number of first, then numbers and sentences; nothing twice."""
-    said: dict[Said, None] = {}  # in order, each once
-    source = answers(Random(f"{seed} replies {split}"), split)
-    while len(said) < count * CLIPS_A_SHARD:
-        said[next(source)] = None
-    _make_spoken(f"replies-{split}", list(said), seed)
-
-
-def make_number_replies(split: Split, seed: int, limit: int) -> None:
-    """Shards `replies-heard-<split>`: the answers to the numbers that callers gave; to be made when callers are."""
-    said: dict[Said, None] = {}
-    for path in list_shards(SPEECH, f"callers-{split}"):
-        for clip in read_index(path):
-            if number := clip.slots.get("number"):
-                said[confirmation(number, "en"), ""] = None
-                if split_of(f"recall {number}") == "train" and len(said) % 3:
-                    said[recollection(number, "en"), ""] = None
-    _make_spoken(f"replies-heard-{split}", list(said)[: limit * CLIPS_A_SHARD], seed)
+    make_shards("strangers-test", count, make, seed, clips_a_shard=KOKORO_CLIPS_A_SHARD)

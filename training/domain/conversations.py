@@ -98,6 +98,7 @@ def sample_call(
     script: Sequence[str | None] = (),
     persona: Persona = DEFAULT,
     known: Mapping[Language, Collection[str]] = ENGLISH_ONLY,
+    style: Style = "",
 ) -> list[Turn]:
     """A call of one to six requests, six in ten greeted first; or a shorter one, more seldom greeted.
 
@@ -109,11 +110,12 @@ def sample_call(
         script: intents of all requests, for a call of this course; none where any may come.
         persona: who answers.
         known: the languages that callers can speak, and of which intents there are requests in each.
+        style: that the agent begins in.
     """
     greeted = rng.random() < (_GREETED_WHEN_SHORT if short else _GREETED)
     lengths = _SHORT_LENGTHS if short else _LENGTHS
-    desk = Receptionist(greeted, persona)
-    call = [Turn(persona.greeting)] if greeted else []
+    desk = Receptionist(greeted, persona, style)
+    call = [Turn(persona.greeting, style=style)] if greeted else []
     count = len(script) or rng.choices(list(lengths), list(lengths.values()))[0]
     tongue = _Tongue(known, persona.languages, rng)
     language = tongue.next(None)

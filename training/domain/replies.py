@@ -20,6 +20,17 @@ SYSTEM = (
 )
 SENTENCES: dict[Language, Sentences] = {"en": ENGLISH, "zh": MANDARIN}
 
+# What a persona's prompt ends with where it is to be spoken in a style from the start.
+STYLE_TAGS: dict[Language, dict[Style, str]] = {
+    "en": {
+        "slow": "Speak slowly.", "fast": "Speak fast.", "happy": "Speak happily.", "sad": "Speak sadly.",
+        "calm": "Speak calmly.",
+    },
+    "zh": {
+        "slow": "请慢慢说。", "fast": "请快点说。", "happy": "请开心地说。", "sad": "请难过地说。",
+        "calm": "请平静地说。",
+    },
+}  # fmt: skip
 # Requests that change how the agent speaks from then on, and in which language it answers at once.
 STYLE_ASKED: dict[str, Style] = {
     "slower": "slow", "faster": "fast", "happy": "happy", "sad": "sad", "calm": "calm", "normal": "",
@@ -30,6 +41,11 @@ REPEATED = {
     "repeat_slow": "slower", "repeat_fast": "faster", "repeat_happy": "happy", "repeat_sad": "sad",
     "repeat_calm": "calm", "repeat_chinese": "chinese", "repeat_english": "english",
 }  # fmt: skip
+
+
+def styled(prompt: str, style: Style, language: Language) -> str:
+    """A prompt with the tag of a style."""
+    return f"{prompt} {STYLE_TAGS[language][style]}" if style else prompt
 
 
 def say(answer: Answer, persona: Persona, language: Language) -> str:
@@ -87,8 +103,8 @@ class Memory:
 class Receptionist:
     """Answers a call's requests one after the other, from the facts of a persona."""
 
-    def __init__(self, greeted: bool = True, persona: Persona = DEFAULT) -> None:
-        self.memory = Memory(last=Answer("greeting") if greeted else None, language=persona.language)
+    def __init__(self, greeted: bool = True, persona: Persona = DEFAULT, style: Style = "") -> None:
+        self.memory = Memory(last=Answer("greeting") if greeted else None, style=style, language=persona.language)
         self.persona = persona
 
     def answer(self, request: Request) -> str:

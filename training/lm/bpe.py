@@ -2,8 +2,8 @@
 
 import base64
 import json
-from collections import Counter
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -31,29 +31,52 @@ def _merge(word: tuple[bytes, ...], pair: tuple[bytes, bytes]) -> tuple[bytes, .
     return tuple(out)
 
 
-def train_ranks(texts: Iterable[str], size: int) -> dict[bytes, int]:
+def _pieces(text: str, alone: str) -> Iterator[str]:
+    """The split pattern's pieces, cut again around each character of `alone`."""
+    for piece in regex.findall(SPLIT_PATTERN, text):
+        yield from (part for part in regex.split(f"([{alone}])", piece) if part) if alone else (piece,)
+
+
+class _Pairs:
+    """How often each pair of tokens stands side by side, and in which words; kept up to date as words are merged."""
+
+    def __init__(self, words: dict[tuple[bytes, ...], int]) -> None:
+        self._words = list(words)
+        self._counts = list(words.values())
+        self.found: Counter[tuple[bytes, bytes]] = Counter()
+        self._where: dict[tuple[bytes, bytes], set[int]] = defaultdict(set)
+        for i in range(len(self._words)):
+            self._count(i, 1)
+
+    def _count(self, i: int, sign: int) -> None:
+        for pair in pairwise(self._words[i]):
+            self.found[pair] += sign * self._counts[i]
+            self._where[pair].add(i)
+
+    def merge(self, pair: tuple[bytes, bytes]) -> None:
+        for i in self._where.pop(pair):
+            self._count(i, -1)
+            self._words[i] = _merge(self._words[i], pair)
+            self._count(i, 1)
+        del self.found[pair]
+
+
+def train_ranks(texts: Iterable[str], size: int, alone: str = "") -> dict[bytes, int]:
     """Ranks of the 256 bytes and of the merges of the most frequent pairs, up to `size` tokens.
 
-    Byte-pair encoding (arXiv:1508.07909) within the pieces of GLM-4's split pattern; ties go to the smaller pair, so
-    the same texts give the same ranks.
+    Byte-pair encoding (arXiv:1508.07909) within the pieces of GLM-4's split pattern; of pairs that are equally
+    frequent the greater is merged, so that the same texts give the same ranks. Characters of `alone` become part of no
+    longer token: Chinese digits, which a run of text does not set apart by spaces.
     """
-    counts = Counter(piece for text in texts for piece in regex.findall(SPLIT_PATTERN, text))
-    words = {tuple(bytes([byte]) for byte in piece.encode()): count for piece, count in counts.items()}
+    counts = Counter(piece for text in texts for piece in _pieces(text, alone))
+    pairs = _Pairs({tuple(bytes([byte]) for byte in piece.encode()): count for piece, count in counts.items()})
     ranks = {bytes([byte]): byte for byte in range(256)}
-    while len(ranks) < size:
-        pairs: Counter[tuple[bytes, bytes]] = Counter()
-        for word, count in words.items():
-            for pair in pairwise(word):
-                pairs[pair] += count
-        if not pairs:
+    while len(ranks) < size and pairs.found:
+        best = max(pairs.found, key=lambda pair: (pairs.found[pair], pair))
+        if pairs.found[best] <= 0:
             break
-        best = max(pairs, key=lambda pair: (pairs[pair], pair))
         ranks.setdefault(best[0] + best[1], len(ranks))
-        merged: dict[tuple[bytes, ...], int] = {}
-        for word, count in words.items():
-            new = _merge(word, best)
-            merged[new] = merged.get(new, 0) + count
-        words = merged
+        pairs.merge(best)
     return ranks
 
 

@@ -1,7 +1,6 @@
 """Calls as rows of ids: what is given, what is to be learnt, and which user speech carries which words (for CTC)."""
 
 import math
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from random import Random
@@ -16,11 +15,14 @@ from training.domain.answers import Said
 from training.domain.callers import READING, request_of
 from training.domain.conversations import Turn, sample_call
 from training.domain.personas import Languages, Persona, default_persona, pool_persona, random_persona
-from training.domain.replies import SENTENCES, SYSTEM, Receptionist, Request
-from training.languages import Language
+from training.domain.replies import SENTENCES, SYSTEM, Receptionist, Request, styled
+from training.domain.sentences import STYLES, Style
+from training.languages import Language, language_of
 from training.tokenizer.encode import Utterance
 
-TRANSCRIPTION = "transcription\n"  # in place of "streaming_transcription\n": the caller's words instead of an answer
+# In place of "streaming_transcription\n": the caller's words instead of an answer; sentences some of which are speech.
+TRANSCRIPTION = "transcription\n"
+INTERLEAVED = "interleaved\n"
 LONGEST = 620
 
 
@@ -38,15 +40,26 @@ class Mix:
 
 # First many callers with little of the agent's speech around them, then calls as they are.
 # A question that is written instead of spoken costs little and teaches where in the prompt an answer stands.
-UNDERSTANDING = Mix({"call": 0.5, "written": 0.26, "transcribe": 0.18, "say": 0.06}, 0.55, 0.4, 0.9, 0.6, True)
+# Recognition (transcribe), synthesis (say), interleaved spans and text (written) are GLM-4-Voice's pre-training mix
+# (arXiv:2412.02612); there the spans' speech comes from a text-to-token model, here from synthesiser and tokenizer.
+UNDERSTANDING = Mix(
+    {"call": 0.46, "written": 0.25, "transcribe": 0.18, "say": 0.05, "interleaved": 0.06}, 0.55, 0.4, 0.9, 0.6, True
+)
 CONVERSATION = Mix(
-    {"call": 0.52, "recall": 0.16, "written": 0.14, "transcribe": 0.08, "say": 0.1}, 0.08, 1.0, 0.5, 0.2, False
+    {"call": 0.52, "recall": 0.16, "written": 0.13, "transcribe": 0.07, "say": 0.08, "interleaved": 0.04},
+    0.08,
+    1.0,
+    0.5,
+    0.2,
+    False,
 )
 # Of the pool's personas all answers are recorded; of others only the text is learnt, but there is no end of them, so
 # that a name or a street can only be copied.
 _PERSONAS = {"default": 0.2, "pool": 0.4, "any": 0.4}
 _PROMPTS: dict[Languages, float] = {("en",): 0.25, ("zh",): 0.25, ("en", "zh"): 0.25, ("zh", "en"): 0.25}
 _OTHER_WORDING = 0.5
+_STYLED = 0.16  # share of prompts that end with a style
+_MANDARIN = 0.4  # of transcripts and of sentences to be said, however few recordings there are
 _BATCHES_A_PERSONA = 3
 _FACTUAL = 0.7  # share of written questions that ask for a fact
 _FACTS_ASKED = (
@@ -133,6 +146,17 @@ class Writer:
     def user_text(self, words: str) -> None:
         self._add(self.template.user_text(words))
 
+    def spans(self, said: Sequence[tuple[str, Sequence[int] | None]]) -> None:
+        """Sentences one behind the other, each as its text or, where it has codes, as its speech; all learnt but the
+        first, which nothing leads to."""
+        self._add([self.template.vocabulary.assistant, *self.template.text.encode(INTERLEAVED)])
+        for i, (text, codes) in enumerate(said):
+            if codes is None:
+                self._add(self.template.text.encode(f" {text}"), self.weights.transcript if i else 0.0)
+            else:
+                self._add(self.template.speech(codes), self.weights.speech if i else 0.0)
+        self._learn(self.template.end, self.weights.end)
+
     def transcript(self, words: str) -> None:
         self._add([self.template.vocabulary.assistant, *self.template.text.encode(TRANSCRIPTION)])
         self._add(self.template.text.encode(f" {words}"), self.weights.transcript)
@@ -164,6 +188,14 @@ class Writer:
             self._learn(self.template.end, self.weights.end)
 
 
+@dataclass(frozen=True)
+class Setting:
+    """Who answers, and in which style until another is asked for."""
+
+    persona: Persona
+    style: Style = ""
+
+
 class Calls:
     """Rows for training or evaluation from recordings of callers and of the agent."""
 
@@ -184,31 +216,48 @@ class Calls:
         self._neighbours = neighbours
         self._rng = Random(seed)
         self._numpy = np.random.default_rng(seed)
-        self._by_intent: dict[Language, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
-        noise, self._pure_reading = [], []
+        self._by_intent: dict[Language, dict[str, list[int]]] = {}
+        noise: list[int] = []
+        self._pure_reading: list[int] = []
         for i, utterance in enumerate(callers):
             if utterance.clip.intent == READING:
                 self._pure_reading.append(i)
             elif utterance.clip.intent == "noise":
                 noise.append(i)
             else:
-                self._by_intent[request_of(utterance.clip).language][utterance.clip.intent].append(i)
-        for by_intent in self._by_intent.values():
-            by_intent["noise"] = noise
+                by_intent = self._by_intent.setdefault(request_of(utterance.clip).language, {})
+                by_intent.setdefault(utterance.clip.intent, []).append(i)
+        if noise:
+            for by_intent in self._by_intent.values():
+                by_intent["noise"] = noise
         self._unusual = {
-            language: [i for i in by_intent["number"] if len(callers[i].clip.slots["number"].split()) in (3, 5, 6)]
+            language: [
+                i for i in by_intent.get("number", ()) if len(callers[i].clip.slots["number"].split()) in (3, 5, 6)
+            ]
             for language, by_intent in self._by_intent.items()
         }
-        self._readable = [i for i, utterance in enumerate(callers) if utterance.clip.text]
-        self._sayable = sorted(text for text, style in replies if not style)
+        self._readable: dict[Language, list[int]] = {}
+        for i, utterance in enumerate(callers):
+            if utterance.clip.text:
+                self._readable.setdefault(language_of(utterance.clip.text), []).append(i)
+        self._sayable: dict[Language, list[str]] = {}
+        for text in sorted(text for text, style in replies if not style):
+            self._sayable.setdefault(language_of(text), []).append(text)
         announcements = [text for language in self._by_intent for text in SENTENCES[language].announcements]
         self._announcements = [text for text in announcements if (text, "") in replies]
         self._prompts = {
             languages: share for languages, share in _PROMPTS.items() if set(languages) <= set(self._by_intent)
         }
 
-    def persona(self) -> tuple[Persona, list[int]]:
-        """A persona of the languages that there are callers in, and the ids that its calls begin with."""
+    def _language(self, among: dict[Language, list[int]] | dict[Language, list[str]]) -> Language:
+        """One that there is something in."""
+        if len(among) < 2:
+            return next(iter(among))
+        return "zh" if self._rng.random() < _MANDARIN else "en"
+
+    def persona(self) -> tuple[Setting, list[int]]:
+        """A persona of the languages that there are callers in, perhaps with a style that its prompt ends with, and the
+        ids that its calls begin with."""
         rng = self._rng
         kind = rng.choices(list(_PERSONAS), list(_PERSONAS.values()))[0]
         languages = rng.choices(list(self._prompts), list(self._prompts.values()))[0]
@@ -217,7 +266,8 @@ class Calls:
         else:
             persona = pool_persona(rng, languages) if kind == "pool" else random_persona("train", rng, languages)
         prompt = persona.said_otherwise(rng) if rng.random() < _OTHER_WORDING else persona.prompt()
-        return persona, prefix_ids(self.template, prompt)
+        style: Style = rng.choice(STYLES) if rng.random() < _STYLED else ""
+        return Setting(persona, style), prefix_ids(self.template, styled(prompt, style, persona.language))
 
     def draw(self, intent: str, language: Language, rng: Random) -> tuple[int, Request]:
         pool = self._by_intent[language][intent]
@@ -226,7 +276,7 @@ class Calls:
         source = rng.choice(pool)
         return source, request_of(self.callers[source].clip)
 
-    def row(self, persona: Persona) -> Row:
+    def row(self, setting: Setting) -> Row:
         """One row of a call that the persona answers."""
         kind = self._rng.choices(list(self.mix.kinds), list(self.mix.kinds.values()))[0]
         writer = Writer(self.template, self.weights)
@@ -236,11 +286,19 @@ class Calls:
             self._say(writer)
         elif kind == "transcribe":
             self._transcribe(writer)
+        elif kind == "interleaved":
+            self._interleaved(writer, setting.persona)
         elif kind == "written":
-            self._written(writer, persona)
+            self._written(writer, setting.persona)
         else:
-            self._call(writer, self._rng.choice(_RECALLS) if kind == "recall" else (), persona)
+            self._call(writer, self._script() if kind == "recall" else (), setting)
         return writer.row
+
+    def _script(self) -> Sequence[str | None]:
+        """A course of a call that recalls a number; none where the callers of some language do not know it."""
+        known = set.intersection(*(set(by_intent) for by_intent in self._by_intent.values()))
+        script = self._rng.choice(_RECALLS)
+        return script if known >= {intent for intent in script if intent} else ()
 
     def _written(self, writer: Writer, persona: Persona) -> None:
         """Some questions in writing, with the text of their answers."""
@@ -249,7 +307,10 @@ class Calls:
             factual = rng.random() < _FACTUAL
             language = rng.choice(list(self._by_intent))
             by_intent = self._by_intent[language]
-            intent = rng.choice(_FACTS_ASKED if factual else [i for i in by_intent if i not in _NOT_ALONE])
+            known = [i for i in (_FACTS_ASKED if factual else by_intent) if i in by_intent and i not in _NOT_ALONE]
+            if not known:
+                continue
+            intent = rng.choice(known)
             source, request = self.draw(intent, language, rng)
             text = Receptionist(greeted=False, persona=persona).answer(request)
             codes = self.replies.get((text, ""))
@@ -258,24 +319,45 @@ class Calls:
             writer.user_text(self.callers[source].clip.text)
             writer.answer_text(text, [] if codes is None else codes.tolist())
 
+    def _interleaved(self, writer: Writer, persona: Persona) -> None:
+        """What the prompt states, sentence by sentence, now in text, now in speech."""
+        rng = self._rng
+        facts = persona.speaking(rng.choice(persona.languages))
+        stated = [text for text in dict.fromkeys(facts.stated.values()) if (text, "") in self.replies]
+        sentences = rng.sample(stated, min(len(stated), rng.choice([2, 3, 4])))
+        if sayable := self._sayable.get(facts.language):
+            sentences.append(rng.choice(sayable))
+        if len(sentences) < 2:
+            return
+        spoken = rng.random() < 0.5
+        said: list[tuple[str, Sequence[int] | None]] = []
+        for text in sentences:
+            said.append((text, self.replies[text, ""].tolist() if spoken else None))
+            spoken = not spoken
+        writer.spans(said)
+
     def _say(self, writer: Writer) -> None:
-        text = self._rng.choice(self._announcements) if self._rng.random() < 0.15 else self._rng.choice(self._sayable)
+        announced = self._announcements and self._rng.random() < 0.15
+        text = self._rng.choice(self._announcements if announced else self._sayable[self._language(self._sayable)])
         writer.answer(text, self.replies[text, ""].tolist(), free=False)
 
     def _transcribe(self, writer: Writer) -> None:
-        pure = self._pure_reading and self._rng.random() < 0.75
-        source = self._rng.choice(self._pure_reading if pure else self._readable)
+        language = self._language(self._readable)
+        pure = language == "en" and self._pure_reading and self._rng.random() < 0.75
+        source = self._rng.choice(self._pure_reading if pure else self._readable[language])
         words = self.callers[source].clip.text
         writer.user(self.view(source), words)
         writer.transcript(words)
 
-    def _call(self, writer: Writer, script: Sequence[str | None], persona: Persona) -> None:
+    def _call(self, writer: Writer, script: Sequence[str | None], setting: Setting) -> None:
         rng = self._rng
-        turns = sample_call(self.draw, rng, lambda reply: True, self.mix.short, script, persona, self._by_intent)
+        turns = sample_call(
+            self.draw, rng, lambda reply: True, self.mix.short, script, setting.persona, self._by_intent, setting.style
+        )
         for i, turn in enumerate(turns):
             if len(writer.row.ids) > LONGEST - 150 and i:
                 return
-            if i and rng.random() < _ANNOUNCED:
+            if i and self._announcements and rng.random() < _ANNOUNCED:
                 text = rng.choice(self._announcements)
                 writer.answer(text, self.replies[text, ""].tolist(), free=False)
             if not self._turn(writer, turn, last=i == len(turns) - 1):
@@ -374,10 +456,10 @@ def batches(calls: Calls, tokens: int, padding: int, personas: int = 8) -> Itera
     while True:
         groups: list[tuple[list[int], list[Row]]] = []
         for _ in range(personas):
-            persona, prefix = calls.persona()
+            setting, prefix = calls.persona()
             rows: list[Row] = []
             while sum(len(row.ids) for row in rows) < tokens * _BATCHES_A_PERSONA:
-                row = calls.row(persona)
+                row = calls.row(setting)
                 if any(row.weights):
                     rows.append(row)
             rows.sort(key=lambda row: len(row.ids))

@@ -13,28 +13,27 @@ from torch import Tensor
 from tqdm import tqdm
 
 from services.tokenizer import weights as tokenizer_weights
-from training import corpus
+from training import corpus, corpus_zh
 from training.domain import wordings
+from training.domain.agent import style_of
 from training.domain.answers import Said, pool_of, wide_text
-from training.domain.callers import style_of
 from training.domain.mandarin import requests as mandarin_requests
 from training.domain.personas import DEFAULTS
-from training.domain.replies import SENTENCES, SYSTEM, all_fixed
+from training.domain.replies import SENTENCES, STYLE_TAGS, SYSTEM, all_fixed
 from training.domain.sentences import DAYS, TIMES, Answer
 from training.languages import Language
 from training.lm import bpe, data
 from training.lm.earlier import start_from
 from training.lm.export import export, load_template
 from training.lm.model import LanguageModel, LMConfig
-from training.paths import CACHE, PLOTS, WEIGHTS
+from training.paths import PLOTS, Models
 from training.progress import Budget, History, cosine, save_checkpoint
-from training.tokenizer.encode import TOKENS, Utterance, read_utterances
-from training.tokenizer.export import TOKENIZER
+from training.tokenizer.encode import Utterance, read_utterances, tokens_folder
 
-CHECKPOINT = CACHE / "lm" / "checkpoint.pt"
-LM = WEIGHTS / "lm"
+# Names of shards of callers, and of words to be read.
+HEARD = ("callers-train", "reading-train", "callers-zh-train")
 
-_RANKS = 1800
+_RANKS = 3200
 _TOKENS_A_BATCH = 2200
 _LEARNING_RATE = 1.5e-3
 _CTC, _CTC_LATE = 0.8, 0.25
@@ -48,7 +47,7 @@ _NEIGHBOURS = 4
 
 def vocabulary_texts(rng: Random, languages: Sequence[Language] = ("en",)) -> list[str]:
     """Text that the byte-pair vocabulary is learnt from: prompts, answers, requests, and some general text."""
-    texts = ["streaming_transcription\n", data.TRANSCRIPTION] * 300
+    texts = ["streaming_transcription\n", data.TRANSCRIPTION, data.INTERLEAVED] * 300
     for language in languages:
         texts += _domain_texts(rng, language)
     return texts
@@ -56,7 +55,7 @@ def vocabulary_texts(rng: Random, languages: Sequence[Language] = ("en",)) -> li
 
 def _domain_texts(rng: Random, language: Language) -> list[str]:
     default, sentences, pool = DEFAULTS[language], SENTENCES[language], pool_of(language)
-    texts = [SYSTEM + default.prompt()] * 100
+    texts = [SYSTEM + default.prompt()] * 100 + [f" {tag}" for tag in STYLE_TAGS[language].values()] * 60
     for _ in range(400):
         facts = pool.facts(rng)
         texts += [SYSTEM + facts.prompt(), facts.said_otherwise(rng), facts.greeting, facts.identity]
@@ -76,24 +75,28 @@ def _domain_texts(rng: Random, language: Language) -> list[str]:
     return texts
 
 
-def prepare_vocabulary(folder: Path, codes: int, seed: int) -> None:
+def prepare_vocabulary(folder: Path, codes: int, seed: int, languages: Sequence[Language] = ("en", "zh")) -> None:
     """Writes the text tokenizer unless it is there."""
     if not (folder / "tokenizer.model").exists():
-        bpe.write_tokenizer(folder, bpe.train_ranks(vocabulary_texts(Random(seed)), _RANKS), codes)
+        ranks = bpe.train_ranks(vocabulary_texts(Random(seed), languages), _RANKS, alone="".join(corpus_zh.DIGITS))
+        bpe.write_tokenizer(folder, ranks, codes)
 
 
-def load_speech(
-    split: str, callers: tuple[str, ...], folder: Path = TOKENS
-) -> tuple[list[Utterance], dict[Said, npt.NDArray[np.int16]]]:
-    """Callers' recordings of the named shards, and the agent's answers by their text and style."""
-    paths = [path for name in callers for path in sorted(folder.glob(f"{name}-*.json"))]
-    heard = [utterance for path in paths for utterance in read_utterances(path)]
+def load_callers(folder: Path, names: Sequence[str]) -> list[Utterance]:
+    """Callers' recordings of the named shards, all takes, in `folder` of tokens."""
+    paths = [path for name in names for path in sorted(folder.glob(f"{name}-[0-9]*.json"))]
+    return [utterance for path in paths for utterance in read_utterances(path)]
+
+
+def load_replies(folder: Path, split: str) -> dict[Said, npt.NDArray[np.int16]]:
+    """The agent's answers in its own voice, by their text and style."""
     spoken: dict[Said, npt.NDArray[np.int16]] = {}
-    for path in sorted(folder.glob(f"replies*-{split}-*.json")):
-        spoken |= {
-            (utterance.clip.text, style_of(utterance.clip)): utterance.views[0] for utterance in read_utterances(path)
-        }
-    return heard, spoken
+    for pattern in ("replies", "styled-replies"):
+        for path in sorted(folder.glob(f"{pattern}*-{split}-[0-9]*.json")):
+            for utterance in read_utterances(path):
+                # Where a style has been made in two ways, the first way counts: both are never mixed for one text.
+                spoken.setdefault((utterance.clip.text, style_of(utterance.clip)), utterance.views[0])
+    return spoken
 
 
 def nearest_codes(codebook: Tensor, count: int = _NEIGHBOURS) -> npt.NDArray[np.int64]:
@@ -136,24 +139,28 @@ def train(
     minutes: float,
     seed: int = 1,
     threads: int = 1,
-    checkpoint: Path = CHECKPOINT,
-    folder: Path = LM,
+    models: Models | None = None,
     begin_with: Path | None = None,
 ) -> None:
-    """Trains for `minutes` in all, resuming `checkpoint`; the model so far is exported every few minutes.
+    """Trains for `minutes` in all, resuming its checkpoint; the model so far is exported every few minutes.
+
+    Speech tokens are those that the tokenizer of `models` has made. Raises SystemExit when there are none.
 
     `begin_with` names an earlier version's directory, whose weights a new run begins with; its vocabulary may differ.
     """
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
-    codebook = tokenizer_weights.load(TOKENIZER).encoder.codebook.weight
+    models = models or Models()
+    folder, checkpoint = models.lm, models.checkpoint("lm")
+    tokenizer = tokenizer_weights.load(models.tokenizer)
+    codebook, tokens_at = tokenizer.encoder.codebook.weight, tokens_folder(tokenizer.revision)
     folder.mkdir(parents=True, exist_ok=True)
     prepare_vocabulary(folder, len(codebook), seed)
     template = load_template(folder)
     vocabulary = template.vocabulary
-    callers, replies = load_speech("train", ("callers-train", "reading-train"))
+    callers, replies = load_callers(tokens_at, HEARD), load_replies(tokens_at, "train")
     if not callers or not replies:
-        raise SystemExit("no speech tokens to learn from: run `python -m training data` first")
+        raise SystemExit(f"no speech tokens in {tokens_at}: run `python -m training data`, then `tokens`")
     texts = len(template.text.ids)
     config = LMConfig(vocabulary=-(-vocabulary.size // 64) * 64, ctc_classes=texts + 1)
     model = LanguageModel(config)
@@ -173,7 +180,7 @@ def train(
     near = nearest_codes(codebook)
     calls = data.Calls(template, callers, replies, near, seed + step)
     source = data.batches(calls, _TOKENS_A_BATCH, template.end)
-    files = len(list(TOKENS.iterdir()))
+    files = len(list(tokens_at.iterdir()))
     size = sum(p.numel() for name, p in model.named_parameters() if not name.startswith("ctc"))
     saved = budget.done
     print(f"{len(callers)} callers, {len(replies)} answers, {size / 1e6:.2f} M parameters")
@@ -181,7 +188,7 @@ def train(
     def save() -> None:
         state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "history": history.rows}
         save_checkpoint(checkpoint, state | {"step": step, "done": budget.done})
-        history.save(PLOTS, "lm")
+        history.save(PLOTS, f"lm-{models.root.name}")
         export(model, folder)
 
     bar = tqdm(total=round(budget.limit), unit="s", desc="lm")
@@ -209,9 +216,9 @@ def train(
         if budget.done - saved > _SAVE_EVERY or step == _FIRST_SAVE:
             save()
             saved = budget.done
-            if len(list(TOKENS.iterdir())) > files:  # tokens may still be made while this trains
-                files = len(list(TOKENS.iterdir()))
-                callers, replies = load_speech("train", ("callers-train", "reading-train"))
+            if len(list(tokens_at.iterdir())) > files:  # tokens may still be made while this trains
+                files = len(list(tokens_at.iterdir()))
+                callers, replies = load_callers(tokens_at, HEARD), load_replies(tokens_at, "train")
                 calls = data.Calls(template, callers, replies, near, seed + step)
                 source = data.batches(calls, _TOKENS_A_BATCH, template.end)
     save()

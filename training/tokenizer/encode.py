@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -14,13 +14,16 @@ from tqdm import tqdm
 
 from services.tokenizer.weights import Checkpoint
 from training import augment, shards
+from training.languages import Language
 from training.paths import CACHE, REPLY_RATE, SPEECH_RATE
 from training.shards import Clip
+from training.synthesis import SPEECH
 
 Waveform = npt.NDArray[np.float32]
 Codes = npt.NDArray[np.int16]
 
 TOKENS = CACHE / "tokens"
+AGENT_SHARDS = ("replies", "styled", "voices")  # names of those with the agent's recordings begin with one of these
 _BATCH = 24
 _CLEAN = 0.4
 
@@ -52,7 +55,7 @@ def encode_waves(checkpoint: Checkpoint, waves: Sequence[Waveform]) -> list[Code
 
 
 def _views(path: Path, wave: Waveform, rng: np.random.Generator) -> list[Waveform]:
-    if path.name.startswith("replies"):
+    if path.name.startswith(AGENT_SHARDS):
         return [soxr.resample(wave, REPLY_RATE, SPEECH_RATE).astype(np.float32)]
     placed = augment.place(wave, rng)
     if "-train-" not in path.name:
@@ -60,13 +63,18 @@ def _views(path: Path, wave: Waveform, rng: np.random.Generator) -> list[Wavefor
     return [placed if rng.random() < _CLEAN else augment.degrade(placed, rng)]
 
 
+def tokens_folder(revision: str) -> Path:
+    """Tokens of one tokenizer; another's are no use to anyone who has this one."""
+    return TOKENS / revision
+
+
 def encode_shard(checkpoint: Checkpoint, path: Path, take: int, seed: int) -> None:
-    """Writes the tokens of one shard unless they are there.
+    """Writes the tokens of one shard unless this tokenizer's are there.
 
     Another take places and degrades training callers anew: where speech starts changes its tokens. Replies are encoded
     as they are.
     """
-    target = TOKENS / f"{path.name}@{take}.json"
+    target = tokens_folder(checkpoint.revision) / f"{path.name}@{take}.json"
     if target.exists():
         return
     rng = np.random.default_rng([seed, take, *path.name.encode()])
@@ -86,8 +94,25 @@ def encode_shard(checkpoint: Checkpoint, path: Path, take: int, seed: int) -> No
     temporary.replace(target)
 
 
-def encode_all(checkpoint: Checkpoint, paths: Sequence[Path], take: int = 0, seed: int = 1) -> None:
-    for path in tqdm(paths, desc="tokens", unit="shard"):
+# Names of shards; training callers are put on a line anew at each take.
+_HEARD: dict[Language, tuple[str, ...]] = {"en": ("callers-train", "reading-train"), "zh": ("callers-zh-train",)}
+HELD_OUT: dict[Language, tuple[str, ...]] = {"en": ("callers-test", "strangers-test"), "zh": ("callers-zh-test",)}
+_ONCE = ("callers-validation", *HELD_OUT["en"], *HELD_OUT["zh"])
+
+
+def encode_recordings(checkpoint: Checkpoint, takes: Mapping[Language, int], seed: int, folder: Path = SPEECH) -> None:
+    """Everything that the language model learns from or is tested with; held-out callers and answers once."""
+    once = [path for name in _ONCE for path in shards.list_shards(folder, name)]
+    spoken = [path for name in AGENT_SHARDS[:2] for path in sorted(shards.list_shards(folder, name))]
+    jobs = [(path, 0) for path in (*once, *spoken)]
+    for language, names in _HEARD.items():
+        jobs += [
+            (path, take)
+            for name in names
+            for path in shards.list_shards(folder, name)
+            for take in range(takes[language])
+        ]
+    for path, take in tqdm(jobs, desc="tokens", unit="shard"):
         encode_shard(checkpoint, path, take, seed)
 
 

@@ -3,6 +3,9 @@
 The encoder itself is the one that serves (services.tokenizer.model). Everything here is dropped after training.
 """
 
+from collections.abc import Iterable
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -96,8 +99,21 @@ class DecoderLayer(nn.Module):
     def forward(self, x: Tensor, causal: Tensor, speech: Tensor, speech_mask: Tensor) -> Tensor:
         normed = self.self_attn_layer_norm(x)
         x = x + self.self_attn(normed, *self.self_attn.keys_values(normed), causal)
-        normed = self.encoder_attn_layer_norm(x)
-        x = x + self.encoder_attn(normed, *self.encoder_attn.keys_values(speech), speech_mask)
+        return self._rest(x, self.encoder_attn.keys_values(speech), speech_mask)
+
+    def step(
+        self, x: Tensor, past: tuple[Tensor, Tensor] | None, speech: tuple[Tensor, Tensor], speech_mask: Tensor
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """One word (batch, 1, d) after those whose keys and values are `past`; the same with it added comes back."""
+        normed = self.self_attn_layer_norm(x)
+        keys, values = self.self_attn.keys_values(normed)
+        if past is not None:
+            keys, values = torch.cat([past[0], keys], 2), torch.cat([past[1], values], 2)
+        x = x + self.self_attn(normed, keys, values, None)
+        return self._rest(x, speech, speech_mask), (keys, values)
+
+    def _rest(self, x: Tensor, speech: tuple[Tensor, Tensor], speech_mask: Tensor) -> Tensor:
+        x = x + self.encoder_attn(self.encoder_attn_layer_norm(x), *speech, speech_mask)
         out: Tensor = x + self.fc2(F.gelu(self.fc1(self.final_layer_norm(x))))
         return out
 
@@ -165,22 +181,45 @@ class Recogniser(nn.Module):
     def transcribe(self, vectors: Tensor, lengths: Tensor, longest: int = 48) -> list[list[int]]:
         """Greedy texts as Whisper ids, each in the language that the speech sounds like."""
         ids = {int(token): i for i, token in enumerate(self.vocabulary)}
-        end = ids[END]
-        speech = self.listen(vectors, lengths)
-        text = torch.tensor([[ids[START]]] * len(vectors))
+        end, rows = ids[END], len(vectors)
+        spelling = _Spelling(self, self.listen(vectors, lengths), lengths)
         languages = torch.tensor([ids[token] for token in LANGUAGES.values()])
-        spoken = languages[self.spell(text, speech, lengths)[:, 0, languages].argmax(-1)]
-        marks = torch.tensor([[ids[TRANSCRIBE], ids[NO_TIMESTAMPS]]] * len(vectors))
-        text = torch.cat([text, spoken[:, None], marks], 1)
-        done = torch.zeros(len(vectors), dtype=torch.bool)
+        spoken = languages[spelling.next(torch.full((rows,), ids[START]))[:, languages].argmax(-1)]
+        spelling.next(spoken)
+        spelling.next(torch.full((rows,), ids[TRANSCRIBE]))
+        token = torch.full((rows,), ids[NO_TIMESTAMPS])
+        done = torch.zeros(rows, dtype=torch.bool)
+        written: list[Tensor] = []
         for _ in range(longest):
-            following = self.spell(text, speech, lengths)[:, -1].argmax(-1)
-            following[done] = end
-            text = torch.cat([text, following[:, None]], 1)
-            done |= following == end
+            token = spelling.next(token).argmax(-1)
+            token[done] = end
+            written.append(token)
+            done |= token == end
             if done.all():
                 break
-        return [[int(self.vocabulary[i]) for i in row if i != end] for row in text[:, MARKS:].tolist()]
+        text = torch.stack(written, 1)
+        return [[int(self.vocabulary[i]) for i in row if i != end] for row in text.tolist()]
+
+
+class _Spelling:
+    """A recogniser writing word after word; what was computed for the words before is kept."""
+
+    def __init__(self, recogniser: Recogniser, speech: Tensor, lengths: Tensor) -> None:
+        self._recogniser = recogniser
+        self._mask = (torch.arange(speech.shape[1])[None, :] < lengths[:, None])[:, None, None]
+        layers = cast(Iterable[DecoderLayer], recogniser.decoder)
+        self._speech = [layer.encoder_attn.keys_values(speech) for layer in layers]
+        self._past: list[tuple[Tensor, Tensor] | None] = [None] * len(self._speech)
+        self._count = 0
+
+    def next(self, tokens: Tensor) -> Tensor:
+        """Logits (batch, vocabulary) of what follows `tokens` (batch)."""
+        recogniser = self._recogniser
+        x = (recogniser.words(tokens) + recogniser.word_positions.weight[self._count])[:, None]
+        self._count += 1
+        for i, layer in enumerate(cast(Iterable[DecoderLayer], recogniser.decoder)):
+            x, self._past[i] = layer.step(x, self._past[i], self._speech[i], self._mask)
+        return F.linear(recogniser.decoder_norm(x[:, 0]), recogniser.words.weight)
 
 
 class Teacher(nn.Module):

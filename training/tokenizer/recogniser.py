@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from services.tokenizer.weights import Checkpoint
 from training.paths import CACHE
 from training.progress import save_checkpoint
 from training.tokenizer import whisper
@@ -29,6 +30,14 @@ def _load(path: Path) -> tuple[Recogniser, Tensor]:
     recogniser = Recogniser(state["recogniser"]["vocabulary"])
     recogniser.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state["recogniser"].items()})
     return recogniser.eval(), state["codebook"]
+
+
+def belongs_to(checkpoint: Checkpoint, path: Path = CHECKPOINT) -> bool:
+    """Whether the recogniser was trained with this tokenizer: with another's tokens it reads nonsense."""
+    if not path.exists():
+        return False
+    codebook, own = checkpoint.encoder.codebook.weight, _load(path)[1]
+    return codebook.shape == own.shape and bool(torch.allclose(codebook, own, atol=2e-2, rtol=2e-2))
 
 
 def read_codes(codes: Sequence[Sequence[int]], path: Path = CHECKPOINT) -> list[str]:

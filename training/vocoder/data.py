@@ -1,37 +1,43 @@
 """Segments of the agent's voice with their F0."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from random import Random
 
 import numpy as np
 import numpy.typing as npt
-import pyworld
 import torch
 from torch import Tensor
 
 from services.decoder.mel import HOP, SAMPLE_RATE
 from training.decoder import agent_voice
+from training.prosody import pitch_of
 from training.shards import list_shards, read_shard
+from training.synthesis import SPEECH
 
 Waveform = npt.NDArray[np.float32]
-
-_LOWEST_HZ, _HIGHEST_HZ = 70.0, 450.0
 
 
 def f0_of(wave: Waveform) -> Waveform:
     """F0 in hertz at the centres of the mel frames (sample 256 i + 128), 0 where unvoiced: one value a frame."""
     frames = len(wave) // HOP
-    centred = np.ascontiguousarray(wave[HOP // 2 :], dtype=np.float64)
-    period_ms = 1000.0 * HOP / SAMPLE_RATE
-    rough, times = pyworld.dio(centred, SAMPLE_RATE, f0_floor=_LOWEST_HZ, f0_ceil=_HIGHEST_HZ, frame_period=period_ms)
-    f0 = pyworld.stonemask(centred, rough, times, SAMPLE_RATE)[:frames].astype(np.float32)
+    f0 = pitch_of(wave[HOP // 2 :], SAMPLE_RATE, 1000.0 * HOP / SAMPLE_RATE)[:frames].astype(np.float32)
     return np.pad(f0, (0, frames - len(f0)))
+
+
+def vocoder_shards(plain: int) -> list[Path]:
+    """So many of the agent's English ones, and what there is of other voices, styles and Mandarin, evenly taken."""
+    others = [
+        path for name in ("voices-replies", "styled-replies", "replies-zh-train") for path in list_shards(SPEECH, name)
+    ]
+    step = max(1, len(others) // (2 * plain))
+    return [*list_shards(agent_voice.FOLDER, "agent-train")[:plain], *others[::step]]
 
 
 class Segments:
     """Random segments of clips; F0 is found when a clip is first used."""
 
-    def __init__(self, shards: int, seed: int) -> None:
-        paths = list_shards(agent_voice.FOLDER, "agent-train")[:shards]
+    def __init__(self, paths: Sequence[Path], seed: int) -> None:
         self._waves = [wave for path in paths for _, wave in read_shard(path) if len(wave) > SAMPLE_RATE]
         self._f0: dict[int, Waveform] = {}
         self._rng = Random(seed)

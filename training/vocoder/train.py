@@ -12,11 +12,10 @@ from services.decoder import config as decoder_config
 from services.decoder.mel import HOP, SAMPLE_RATE, log_mel
 from services.decoder.vocoder.hift import SourceFilterVocoder
 from training.decoder import agent_voice
-from training.paths import CACHE, PLOTS
+from training.paths import PLOTS, Models
 from training.progress import Budget, History, cosine, save_checkpoint
-from training.vocoder.data import Segments
+from training.vocoder.data import Segments, vocoder_shards
 
-CHECKPOINT = CACHE / "vocoder.pt"
 NANO = Path(agent_voice.__file__).with_name("nano.yaml")
 
 _FRAMES, _BATCH, _SHARDS = 48, 10, 6
@@ -69,26 +68,26 @@ def new_model() -> SourceFilterVocoder:
     return model
 
 
-def train(minutes: float, seed: int) -> None:
+def train(minutes: float, seed: int, models: Models) -> None:
     """Trains until `minutes` of training are done, those of earlier runs included; goes on from the checkpoint."""
     agent_voice.make()
     torch.manual_seed(seed)
     model = new_model()
     optimiser = torch.optim.AdamW(model.parameters(), lr=_RATE, betas=(0.8, 0.99))
-    step, done, rows = 0, 0.0, None
-    if CHECKPOINT.exists():
-        state = torch.load(CHECKPOINT, weights_only=True)
+    step, done, rows, checkpoint = 0, 0.0, None, models.checkpoint("vocoder")
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True)
         model.load_state_dict(state["model"])
         optimiser.load_state_dict(state["optimiser"])
         step, done, rows = state["step"], state["done"], state["rows"]
         torch.manual_seed(seed + step)
     budget, history = Budget(minutes, done), History("vocoder", rows)
-    segments = Segments(_SHARDS, seed + step)
+    segments = Segments(vocoder_shards(_SHARDS), seed + step)
 
     def save() -> None:
         state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step}
-        save_checkpoint(CHECKPOINT, {**state, "done": budget.done, "rows": history.rows})
-        history.save(PLOTS, "vocoder")
+        save_checkpoint(checkpoint, {**state, "done": budget.done, "rows": history.rows})
+        history.save(PLOTS, f"vocoder-{models.root.name}")
 
     with tqdm(total=round(budget.limit), initial=round(budget.done), desc="vocoder", unit="s") as bar:
         while budget.fraction < 1:

@@ -26,6 +26,9 @@ class TokenToMel(nn.Module):
         self.mel_bins = config.output_size
         self.input_embedding = nn.Embedding(config.vocab_size, config.input_size)
         self.spk_embed_affine_layer = nn.Linear(config.spk_embed_dim, config.output_size)
+        self.spk_embed_encoder = (
+            nn.Linear(config.spk_embed_dim, config.input_size) if config.speaker_to_encoder else None
+        )
         self.encoder = BlockConformerEncoder(config.encoder)
         self.encoder_proj = nn.Linear(config.encoder.output_size, config.output_size)
         self.length_regulator = InterpolateRegulator(config.length_regulator)
@@ -40,9 +43,13 @@ class TokenToMel(nn.Module):
         out: Tensor = self.spk_embed_affine_layer(F.normalize(embedding, dim=1))
         return out
 
-    def encode(self, tokens: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Encoder states (b, t, d) of tokens (b, t)."""
+    def encode(self, tokens: Tensor, lengths: Tensor | None = None, embedding: Tensor | None = None) -> Tensor:
+        """Encoder states (b, t, d) of tokens (b, t), spoken by `embedding` (b, 192); none is the default voice."""
         embedded = self.input_embedding(tokens)
+        if self.spk_embed_encoder is not None:
+            if embedding is None:
+                embedding = embedded.new_zeros(len(tokens), self.spk_embed_encoder.in_features)
+            embedded = embedded + self.spk_embed_encoder(F.normalize(embedding, dim=1))[:, None]
         if lengths is not None:
             there = torch.arange(tokens.shape[1], device=tokens.device)[None] < lengths[:, None]
             embedded = embedded * there[:, :, None]
@@ -50,10 +57,16 @@ class TokenToMel(nn.Module):
         return out
 
     def condition(
-        self, tokens: Tensor, frames: int, lengths: Tensor | None = None, frame_mask: Tensor | None = None
+        self,
+        tokens: Tensor,
+        frames: int,
+        lengths: Tensor | None = None,
+        frame_mask: Tensor | None = None,
+        embedding: Tensor | None = None,
     ) -> Tensor:
-        """mu (b, 80, frames): the mel that the tokens alone suggest."""
-        mu: Tensor = self.length_regulator(self.encoder_proj(self.encode(tokens, lengths)), frames, lengths, frame_mask)
+        """mu (b, 80, frames): the mel that the tokens suggest, and the speaker where the encoder is told of it."""
+        encoded = self.encoder_proj(self.encode(tokens, lengths, embedding))
+        mu: Tensor = self.length_regulator(encoded, frames, lengths, frame_mask)
         return mu
 
     def generate(
@@ -81,7 +94,7 @@ class TokenToMel(nn.Module):
         Returns:
             (1, 80, frames - p), what follows the prompt.
         """
-        mu = self.condition(tokens, noise.shape[2])
+        mu = self.condition(tokens, noise.shape[2], embedding=embedding)
         known = F.pad(prompt, (0, noise.shape[2] - prompt.shape[2]))
         mel = self.decoder.solve(
             noise,

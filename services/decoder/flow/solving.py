@@ -85,8 +85,9 @@ class FlowSolver:
         if padded and mask is None:
             mask = torch.ones(len(blocks), 1, longest, device=device)
         counts = torch.tensor(lengths, device=device) if padded else None
-        mu = self._flow.condition(tokens.to(device), longest, counts, mask)
-        speakers = self._flow.speaker(torch.stack([block.embedding for block in blocks]))
+        embeddings = torch.stack([block.embedding for block in blocks])
+        mu = self._flow.condition(tokens.to(device), longest, counts, mask, embeddings)
+        speakers = self._flow.speaker(embeddings)
         for row, block in enumerate(blocks):
             block.mu, block.speaker = mu[row, :, : block.frames], speakers[row]
             block.x = self._flow.decoder.begin(block.noise, block.mu, self._start)

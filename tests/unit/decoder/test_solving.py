@@ -1,5 +1,7 @@
 """Blocks of many calls, stepped together, get what each gets alone."""
 
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ from torch import Tensor
 
 from services.decoder import weights
 from services.decoder.config import InferenceConfig
+from services.decoder.flow.model import TokenToMel
 from services.decoder.flow.solving import FlowBlock, FlowSolver
 from services.decoder.weights import Checkpoint
 
@@ -96,3 +99,18 @@ def test_from_mu_alone_no_step_is_taken(tiny: Checkpoint) -> None:
         assert solver.is_done(block)
         mu = tiny.flow.condition(torch.tensor([block.codes]), block.frames)
         assert torch.allclose(block.mel, mu[:, :, block.prompt.shape[1] :], atol=TOLERANCE)
+
+
+@torch.inference_mode()
+def test_where_the_encoder_hears_the_speaker_each_block_has_its_own(tiny: Checkpoint) -> None:
+    config = tiny.config.flow.model_copy(update={"speaker_to_encoder": True})
+    torch.manual_seed(0)
+    flow = TokenToMel(config, tiny.flow.frames_per_token * Fraction(config.input_frame_rate))
+    told = replace(tiny, flow=flow, config=tiny.config.model_copy(update={"inference": InferenceConfig(start=1.0)}))
+    solver, blocks = FlowSolver(told.flow, told.config), some_blocks(told)
+    solver.advance(blocks)
+    for block in blocks:
+        mu = flow.condition(torch.tensor([block.codes]), block.frames, embedding=block.embedding[None])
+        silent = flow.condition(torch.tensor([block.codes]), block.frames)
+        assert torch.allclose(block.mel, mu[:, :, block.prompt.shape[1] :], atol=TOLERANCE)
+        assert not torch.allclose(mu, silent, atol=TOLERANCE)

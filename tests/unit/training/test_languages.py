@@ -2,7 +2,7 @@ from random import Random
 
 import pytest
 
-from training.domain.callers import style_of
+from training.domain.agent import style_of
 from training.domain.conversations import INTENTS, sample_call
 from training.domain.facts import Facts
 from training.domain.manners import MANNERS

@@ -13,10 +13,11 @@ from training.domain.facts import DEFAULT
 from training.domain.mandarin.requests import make_request as make_mandarin_request
 from training.domain.numbers import random_number
 from training.domain.personas import DEFAULTS, Bilingual
-from training.domain.replies import Request, all_fixed
+from training.domain.replies import STYLE_TAGS, Request, all_fixed
 from training.domain.requests import INTENTS, make_request
+from training.domain.sentences import STYLES
 from training.lm import bpe, transformers_model
-from training.lm.data import Calls, Codes, LossWeights, Mix, Row, Writer, batches, collate
+from training.lm.data import INTERLEAVED, Calls, Codes, LossWeights, Mix, Row, Setting, Writer, batches, collate
 from training.lm.earlier import start_from
 from training.lm.export import export, interleaved_rows, load_template
 from training.lm.model import LanguageModel, LMConfig
@@ -148,12 +149,14 @@ def _callers(rng: Random, make_request: Callable[..., tuple[str, Request]] = mak
 def test_answers_are_those_of_the_persona_in_the_prompt(template: ChatTemplate) -> None:
     rng = Random(1)
     calls = Calls(template, _callers(rng), {}, nearest_codes(torch.randn(CODES, 8)), 1)
-    persona, prefix = next(found for found in iter(calls.persona, None) if found[0] != DEFAULT)
-    facts = persona.speaking("en")
+    setting, prefix = next(found for found in iter(calls.persona, None) if found[0].persona != DEFAULT)
+    facts = setting.persona.speaking("en")
     assert facts.company in template.text.decode(token for token in prefix if template.text.knows(token))
     calls.mix = Mix({"written": 1.0}, 0, 0, 0, 0, True)
     calls.replies = {(text, ""): np.zeros(9, np.int16) for who in (facts, DEFAULT) for text in all_fixed(who)}
-    rows = [template.text.decode(t for t in calls.row(facts).ids if template.text.knows(t)) for _ in range(200)]
+    rows = [
+        template.text.decode(t for t in calls.row(Setting(facts)).ids if template.text.knows(t)) for _ in range(200)
+    ]
     assert any(facts.where in row for row in rows)
     assert not any(DEFAULT.where in row for row in rows)
 
@@ -162,11 +165,11 @@ def test_callers_of_two_languages_are_answered_in_theirs(template: ChatTemplate)
     rng = Random(2)
     callers = [*_callers(rng), *_callers(rng, make_mandarin_request)]
     calls = Calls(template, callers, {}, nearest_codes(torch.randn(CODES, 8)), 1)
-    assert {calls.persona()[0].languages for _ in range(100)} == {("en",), ("zh",), ("en", "zh"), ("zh", "en")}
+    assert {calls.persona()[0].persona.languages for _ in range(100)} == {("en",), ("zh",), ("en", "zh"), ("zh", "en")}
     both = Bilingual(DEFAULTS["zh"], DEFAULTS["en"])
     calls.mix = Mix({"written": 1.0}, 0, 0, 0, 0, True)
     calls.replies = {(text, ""): np.zeros(9, np.int16) for facts in DEFAULTS.values() for text in all_fixed(facts)}
-    rows = [template.text.decode(t for t in calls.row(both).ids if template.text.knows(t)) for _ in range(200)]
+    rows = [template.text.decode(t for t in calls.row(Setting(both)).ids if template.text.knows(t)) for _ in range(200)]
     for language, facts in DEFAULTS.items():
         assert {calls.draw("hours", language, rng)[1].language for _ in range(5)} == {language}
         assert calls.draw("noise", language, rng)[1].intent == "noise"
@@ -200,6 +203,47 @@ def test_a_new_vocabulary_goes_on_with_earlier_weights(model: LanguageModel, fol
         after = transformers_model.load(tmp_path)(torch.tensor([ids[1]])).logits[0]
     codes = [earlier.speech(range(CODES)), template.speech(range(CODES))]
     torch.testing.assert_close(before[:, codes[0]], after[:, codes[1]], atol=1e-4, rtol=1e-4)
+
+
+def test_digits_never_join_a_longer_token() -> None:
+    texts = ["单号是四七一九", "您的单号是四七", "四七一九"] * 50
+    joined = {token.decode("utf-8", "replace") for token in bpe.train_ranks(texts, 300)}
+    apart = {token.decode("utf-8", "replace") for token in bpe.train_ranks(texts, 300, "四七一九")}
+    assert any(len(token) > 1 and token[0] in "四七一九" for token in joined)
+    assert not any(len(token) > 1 and set(token) & set("四七一九") for token in apart)
+    assert {"四", "七", "一", "九", "单号是"} <= apart
+
+
+def test_spans_alternate_and_all_but_the_first_are_learnt(template: ChatTemplate) -> None:
+    writer = Writer(template, LossWeights())
+    writer.spans([("Hello", None), ("four", [1, 2, 3]), ("seven", None)])
+    row, first = writer.row, template.text.encode(" Hello")
+    head = [template.vocabulary.assistant, *template.text.encode(INTERLEAVED)]
+    rest = [*template.speech([1, 2, 3]), *template.text.encode(" seven")]
+    assert row.ids == [*head, *first, *rest]
+    learnt = [target for target, weight in zip(row.targets, row.weights, strict=True) if weight]
+    assert learnt == [*rest, template.end]
+
+
+def test_a_prompt_may_end_with_the_style_that_its_answers_have(template: ChatTemplate) -> None:
+    rng = Random(3)
+    replies: dict[Said, Codes] = {}
+    for text in all_fixed():
+        replies |= {(text, ""): np.full(9, 1, np.int16), (text, "slow"): np.full(9, 2, np.int16)}
+    calls = Calls(template, _callers(rng), replies, nearest_codes(torch.randn(CODES, 8)), 1)
+    calls.mix = Mix({"call": 1.0}, 0, 0, 0, 0, False)
+    found = [calls.persona() for _ in range(200)]
+    tags = STYLE_TAGS["en"]
+    for setting, prefix in found:
+        prompt = template.text.decode(token for token in prefix if template.text.knows(token))
+        assert {tag for tag in tags.values() if prompt.endswith(tag)} == (
+            {tags[setting.style]} - {""} if setting.style else set()
+        )
+    assert {setting.style for setting, _ in found} == {"", *STYLES}
+    greeted = [calls.row(Setting(DEFAULT, "slow")) for _ in range(60)]
+    slow, plain = template.speech([2])[0], template.speech([1])[0]
+    spoken = [{t for t, w in zip(row.targets, row.weights, strict=True) if w} & {slow, plain} for row in greeted]
+    assert {slow} in spoken
 
 
 def test_batches_keep_to_their_budget_and_learn_only_answers(template: ChatTemplate) -> None:

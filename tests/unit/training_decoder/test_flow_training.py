@@ -1,4 +1,6 @@
 import math
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,23 +11,35 @@ from services.decoder import config as decoder_config
 from services.decoder import weights
 from services.decoder.config import InferenceConfig
 from services.decoder.flow.model import TokenToMel
+from training import paths
 from training.decoder import export, train
 from training.decoder.agent_voice import reply_text
 from training.decoder.data import Recording, Windows, everyday_sentences, with_everyday_sentences
 from training.splits import Split
 from training.vocoder import train as vocoder_train
 
+CODES = 512
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Two threads that wait for each other on a busy machine take many times as long as one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
 
 @pytest.fixture(scope="module")
 def flow() -> TokenToMel:
     torch.manual_seed(0)
-    return train.new_model(torch.linspace(-4, -8, 80))
+    return train.new_model(torch.linspace(-4, -8, 80), CODES)
 
 
 def recording(tokens: int, flow: TokenToMel) -> Recording:
     generator = torch.Generator().manual_seed(tokens)
     mel = torch.randn((80, flow.frames(tokens) - 3), generator=generator) - 5
-    return Recording("some words", "reply", None, torch.randint(0, 1024, (tokens,), generator=generator), mel.half())
+    return Recording("some words", "reply", None, torch.randint(0, CODES, (tokens,), generator=generator), mel.half())
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +100,7 @@ def test_padding_is_no_part_of_the_loss(windows: Windows, flow: TokenToMel) -> N
     found: list[list[Tensor]] = []
     for mel in (batch.mel, spoilt):
         torch.manual_seed(2)
-        changed = type(batch)(batch.codes, batch.lengths, mel, batch.prompt, batch.mask)
+        changed = replace(batch, mel=mel)
         found.append(list(train.losses(flow.eval(), changed)))
     for clean, with_noise in zip(*found, strict=True):
         assert clean.item() == pytest.approx(with_noise.item(), rel=1e-4)
@@ -103,14 +117,16 @@ def test_replies_are_full_sentences(split: Split) -> None:
 
 
 def test_what_is_exported_can_be_loaded(flow: TokenToMel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train, "CHECKPOINT", tmp_path / "flow.pt")
-    monkeypatch.setattr(vocoder_train, "CHECKPOINT", tmp_path / "vocoder.pt")
-    torch.save({"average": flow.state_dict()}, tmp_path / "flow.pt")
-    torch.save({"model": vocoder_train.new_model().state_dict()}, tmp_path / "vocoder.pt")
-    export.export(InferenceConfig(n_timesteps=6, temperature=0.4, cfg_rate=0.0), tmp_path / "out")
-    config = decoder_config.read(tmp_path / "out" / "config.yaml")
+    monkeypatch.setattr(paths, "CACHE", tmp_path / "cache")
+    models = paths.Models(tmp_path / "out")
+    models.checkpoint("decoder").parent.mkdir(parents=True)
+    torch.save({"average": flow.state_dict()}, models.checkpoint("decoder"))
+    torch.save({"model": vocoder_train.new_model().state_dict()}, models.checkpoint("vocoder"))
+    export.export(models, InferenceConfig(n_timesteps=6, temperature=0.4, cfg_rate=0.0))
+    config = decoder_config.read(models.decoder / "config.yaml")
     assert (config.inference.n_timesteps, config.inference.temperature, config.guidance) == (6, 0.4, 0.0)
-    loaded = weights.load(tmp_path / "out")
+    assert config.flow.vocab_size == CODES
+    loaded = weights.load(models.decoder)
     for ours, theirs in zip(loaded.flow.parameters(), flow.parameters(), strict=True):
         assert torch.allclose(ours, theirs, atol=2e-3, rtol=2e-3)
 
@@ -124,3 +140,30 @@ def test_everyday_sentences_come_often_and_read_back_numbers_once(flow: TokenToM
     everyday = everyday_sentences(found)
     assert everyday == ["A small parcel costs four euros."]
     assert [item.text for item in with_everyday_sentences(found, everyday, 3)] == [found[0].text] + 3 * everyday
+
+
+def test_a_voice_is_heard_in_mu_and_zeros_are_the_default_one(flow: TokenToMel) -> None:
+    codes, vector = torch.arange(12)[None], torch.randn(1, 192, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        plain, silent, other = (
+            flow.condition(codes, flow.frames(12), embedding=embedding)
+            for embedding in (None, torch.zeros(1, 192), vector)
+        )
+        louder = flow.condition(codes, flow.frames(12), embedding=3 * vector)
+    assert torch.equal(plain, silent)
+    assert not torch.allclose(plain, other, atol=1e-3)
+    assert torch.allclose(other, louder, atol=1e-5)
+
+
+def test_the_default_voice_answers_to_zeros_and_to_its_vector(flow: TokenToMel) -> None:
+    own, another = torch.ones(192), -torch.ones(192)
+    found = [replace(recording(tokens, flow), speaker=own) for tokens in range(20, 30)]
+    found += [replace(recording(tokens, flow), speaker=another, default=False) for tokens in range(30, 40)]
+    windows = Windows(found, flow, seed=0)
+    seen = torch.cat([windows.batch(4).speaker for _ in range(60)])
+    unnamed = seen.norm(dim=1) == 0
+    assert 0.15 < float(unnamed.float().mean()) < 0.5
+    named = torch.sign(seen[~unnamed].mean(1))
+    assert set(named.tolist()) == {1.0, -1.0}
+    without = Windows([recording(tokens, flow) for tokens in range(20, 30)], flow, seed=0).batch(4).speaker
+    assert not without.any()

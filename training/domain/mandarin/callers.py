@@ -13,7 +13,7 @@ from training.domain.requests import draw
 from training.paths import SPEECH_RATE
 from training.shards import Clip
 from training.splits import Split, split_of
-from training.synthesis import MANDARIN_CLIPS_A_SHARD, make_shards, silence
+from training.synthesis import KOKORO_CLIPS_A_SHARD, make_shards, silence
 
 Waveform = npt.NDArray[np.float32]
 
@@ -59,6 +59,6 @@ def make_mandarin_callers(count: int, split: Split, seed: int, first: int = 0) -
         count,
         lambda rng, _: _caller(rng, split),
         seed,
-        clips_a_shard=MANDARIN_CLIPS_A_SHARD,
+        clips_a_shard=KOKORO_CLIPS_A_SHARD,
         first=first,
     )
