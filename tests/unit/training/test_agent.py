@@ -27,7 +27,7 @@ def buzz(seconds: float = 0.8) -> Waveform:
     phase = 2 * np.pi * np.cumsum(160 + 80 * time / seconds) / REPLY_RATE
     weight = [1.0 / k + 0.6 * np.exp(-(((k * 200 - 900) / 300) ** 2)) for k in range(1, 30)]
     wave = sum(w * np.sin(k * phase) for k, w in enumerate(weight, 1))
-    return (0.3 * wave / np.abs(wave).max()).astype(np.float32)
+    return np.asarray(0.3 * wave / np.abs(wave).max(), np.float32)
 
 
 def measured(wave: Waveform) -> Prosody:
