@@ -183,6 +183,26 @@ async def test_a_call_is_never_ended_by_declining_another_with_its_id() -> None:
         assert not one.requests_so_far()
 
 
+async def test_refusals_that_cross_cancels_do_not_harm_the_worker() -> None:
+    chance = random.Random(1)
+
+    async def ring(wire: Caller) -> int:
+        wire.invite()
+        if chance.random() < 0.5:
+            await asyncio.sleep(chance.uniform(0.0, 0.02))
+            wire.request("CANCEL")
+        return (await final(wire)).status
+
+    async with sip_workers(Whistler(capacity=0), count=1, busy_status=503) as lines:
+        (worker,) = lines.workers.values()
+        statuses = set()
+        for _ in range(15):
+            async with callers(lines.ports[0], 10) as wires:
+                statuses |= set(await asyncio.gather(*map(ring, wires)))
+        assert statuses <= {486, 487, 503}
+        assert lines.workers == {0: worker}, "the very process"
+
+
 async def test_behind_an_edge_a_full_worker_is_passed_by_and_not_taken_for_dead(
     tmp_path: Path, require_debian: Callable[..., None]
 ) -> None:

@@ -14,12 +14,13 @@ import socket
 import tempfile
 from pathlib import Path
 
-from baresip import Account, BaresipError, Call, Config, Runtime, StackEvent, UserAgent
+from baresip import Account, BaresipError, Call, Config, StackEvent, UserAgent
 
 from services.agent.legs.base import CallAcceptor, CallRefusedError, LegError
 from services.agent.legs.sip_leg import SipLeg
 from services.agent.legs.sip_networks import restrict
 from services.agent.legs.sip_parties import NUMBER, SIP_URI, host_of, party
+from services.agent.legs.sip_refusal import RefusingRuntime
 from services.agent.legs.sip_settings import PARTY_HEADERS, SipSettings, Srtp, Tls, Transport, Trunk
 from services.agent.legs.sip_trunks import TrunkLine, TrunkStatus
 
@@ -44,7 +45,7 @@ class SipEndpoint:
     def __init__(self, settings: SipSettings, acceptor: CallAcceptor | None = None) -> None:
         self._settings = settings
         self._acceptor = acceptor
-        self._runtime = Runtime()
+        self._runtime = RefusingRuntime()
         self._agents: dict[Transport, UserAgent] = {}
         self._trunks: list[TrunkLine] = []
         self._legs: set[SipLeg] = set()
@@ -239,6 +240,7 @@ class SipEndpoint:
             self._settings,
             from_=party(call.headers, self._settings.caller_headers, call.peer or ""),
             to=party(call.headers, self._settings.called_headers, self.uri),
+            refuse=self._runtime.refuse,
         )
         self._keep(leg)
         offer = asyncio.get_running_loop().create_task(self._offer(leg), name="sip-offer")

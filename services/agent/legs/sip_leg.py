@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-import logging
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from baresip import BaresipError, Call, CallState, DigitEvent, Event, StackEvent
@@ -10,11 +10,10 @@ from baresip import BaresipError, Call, CallState, DigitEvent, Event, StackEvent
 from services.agent.legs.base import CallRefusedError, LegError, LegKind
 from services.agent.legs.sip_media import SipMedia
 from services.agent.legs.sip_parties import NUMBER, SIP_URI, host_of
-from services.agent.legs.sip_refusal import refuse
 from services.agent.legs.sip_settings import UNAVAILABLE, SipSettings
 from services.agent.legs.sip_transport import SipTransport
 
-log = logging.getLogger(__name__)
+Refuse = Callable[[str, int, str, int], Awaitable[bool]]
 
 ANSWER_TIMEOUT_S = 10.0  # from our 200 to the caller's ACK (RFC 3261 gives up after 64 * T1 = 32 s)
 MEDIA_TIMEOUT_S = 10.0  # from the ACK to audio both ways: a PBX may set a call up on hold and connect it then
@@ -28,18 +27,28 @@ class SipLeg:
         call: the stack's.
         from_: URI of who calls.
         to: URI of who is called.
+        refuse: see `RefusingRuntime.refuse`; None: 486 is all there is.
         domain: where bare numbers live that the call is transferred to; None for the far end's own.
     """
 
     kind = LegKind.SIP
     playout_delay_s = 0.0
 
-    def __init__(self, call: Call, settings: SipSettings, from_: str, to: str, domain: str | None = None) -> None:
+    def __init__(
+        self,
+        call: Call,
+        settings: SipSettings,
+        from_: str,
+        to: str,
+        domain: str | None = None,
+        refuse: Refuse | None = None,
+    ) -> None:
         self._call = call
         self._settings = settings
         self.from_ = from_
         self.to = to
         self._domain = domain
+        self._refuse = refuse
         self.media = SipMedia(call.audio)
         self._transport: SipTransport | None = None
         self._incoming = call.state is CallState.INCOMING
@@ -118,11 +127,12 @@ class SipLeg:
         if self.ended.done():
             return
         rings = self._incoming and not self._answered
-        if rings and self._settings.busy_status == UNAVAILABLE and self.sip_call_id:
-            if refuse(self.sip_call_id, UNAVAILABLE, "Service Unavailable", refusal.retry_after_s):
-                self._end(refusal.reason)
-                return
-            log.warning("the SIP stack cannot decline with 503")
+        if rings and self._refuse is not None and self._settings.busy_status == UNAVAILABLE and self.sip_call_id:
+            self._end(refusal.reason)
+            if not await self._refuse(self.sip_call_id, UNAVAILABLE, "Service Unavailable", refusal.retry_after_s):
+                with contextlib.suppress(BaresipError):
+                    await self._call.reject()
+            return
         await self.hang_up(refusal.reason)
 
     async def hold(self) -> None:
