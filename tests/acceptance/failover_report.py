@@ -14,7 +14,6 @@ MISSING_SHARE = (
     0.1  # of an answer's pieces: a busy machine's lost packets cost one here and there, with or without kills
 )
 SURPLUS_S = 0.3
-EXTRA_PAUSE_S = 1.5
 
 
 @dataclass
@@ -89,8 +88,9 @@ def write(out: Path, turns: Sequence[Turn], kills: Sequence[str], lost_calls: in
     lines += [
         "",
         "The longest wait of a turn is that for its first sound after the question, or the longest silence within the "
-        "answer that its rendering does not have. Right is judged by the caption. A seam is clean when at most a tenth of the answer's pieces of 0.4 s "
-        f"is not found where it belongs, and at most {SURPLUS_S} s of sound is heard beyond the rendering's.",
+        "answer that its rendering does not have. Right is judged by the caption. A seam is clean when at most a tenth "
+        f"of the answer's pieces of 0.4 s is not found where it belongs, and at most {SURPLUS_S} s of sound is heard "
+        "beyond the rendering's.",
         "",
         f"![waits]({out.stem}.png)",
     ]
