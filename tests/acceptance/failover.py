@@ -126,8 +126,6 @@ async def kill_some(count: int, running: Fleet, run: Run) -> None:
         print(f"{number + 1:3d}/{count} kill {stage}", flush=True)
         await running.kill_and_restart(stage, port)
         await asyncio.sleep(run.chance.uniform(1.0, 3.0))
-    while run.speaking:
-        await asyncio.sleep(0.1)
 
 
 async def judge(turns: list[Turn], callers: dict[str, Caller], stack: Stack, models: ModelServices) -> None:

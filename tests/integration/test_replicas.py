@@ -26,7 +26,7 @@ from services.agent.replicas.stages import TOKENIZER, Stage
 from services.agent.speaking import Speaker
 from tests.integration.cable import Cable, two_cables
 from tests.integration.stack import HOST, Process, Stack
-from tests.integration.test_agent_speech import RATE, SHORT, Line, until
+from tests.integration.test_agent_speech import RATE, SHORT, Line, left, until
 from tests.unit.lm.checkpoint import write_checkpoint
 
 GREEDY = Sampling(0.0, 1.0, 120, seed=5)
@@ -51,6 +51,7 @@ class Replicas:
 
 @pytest.fixture
 async def replicas(tiny_stack: Stack) -> AsyncIterator[Replicas]:
+    before = asyncio.all_tasks()
     async with contextlib.AsyncExitStack() as stack:
         cables = {}
         for stage in STAGES:
@@ -63,6 +64,7 @@ async def replicas(tiny_stack: Stack) -> AsyncIterator[Replicas]:
         for pool in (models.tokenizer, models.lm, models.decoder):
             await until(lambda pool=pool: len(pool.serving) == 2, "both replicas serve")  # type: ignore[misc]
         yield Replicas(models, cables)
+    await until(lambda: not left(before), f"tasks end: {left(before)}")
 
 
 @pytest.fixture
