@@ -20,6 +20,11 @@ from trunkline.v1 import lm_pb2
 log = logging.getLogger(__name__)
 
 
+def seed_of(call_id: str, turn: int) -> int:
+    """Of the random draws of a turn; the same call and turn give the same."""
+    return zlib.crc32(f"{call_id}/{turn}".encode())
+
+
 @dataclass(frozen=True)
 class CallContext:
     """What everything that speaks or listens in one call needs.
@@ -38,8 +43,8 @@ class CallContext:
     clock: Callable[[], float]
 
     def seed(self, turn: int) -> int:
-        """Of the random draws of a turn; the same call and turn give the same."""
-        return zlib.crc32(f"{self.call_id}/{turn}".encode())
+        """See `seed_of`."""
+        return seed_of(self.call_id, turn)
 
     def report_times(self, waterfall: Waterfall) -> None:
         """Publishes and logs a turn's waterfall as far as it got."""

@@ -41,6 +41,7 @@ class Utterance:
         self._audio_bytes = len(audio)
         self._ended = False
         self._grew = asyncio.Event()
+        self._streams = 0  # that are over
         self.codes = list(codes)
         self._standing = 0  # codes that more audio would not change, once it has ended
         self._task = asyncio.create_task(self._run(), name=f"utterance-{call_id}")
@@ -94,7 +95,7 @@ class Utterance:
         """On one replica. Any gives the same tokens: only those beyond what is known are news."""
         place = self._place
         seat = await place.seat()
-        call = seat.replica.stub.Tokenize(self._requests(), metadata=seat.metadata)
+        call = seat.replica.stub.Tokenize(self._requests(self._streams), metadata=seat.metadata)
         received = 0
 
         def due() -> bool:
@@ -117,6 +118,9 @@ class Utterance:
             if error.elsewhere:
                 place.failed(seat.replica)
             raise
+        finally:
+            self._streams += 1
+            self._grew.set()  # grpc.aio leaves who reads the requests waiting when a call ends by itself
 
     def _final_by_now(self) -> int:
         """How many tokens the audio so far should have made final."""
@@ -124,11 +128,11 @@ class Utterance:
         seconds = self._audio_bytes / SAMPLE_BYTES / limits.input_rate - LOOK_AHEAD_S
         return int(max(0.0, seconds) * limits.token_rate) // limits.final_tokens * limits.final_tokens
 
-    async def _requests(self) -> AsyncIterator[tokenizer_pb2.TokenizeRequest]:
+    async def _requests(self, before: int) -> AsyncIterator[tokenizer_pb2.TokenizeRequest]:
         config = tokenizer_pb2.TokenizeConfig(call_id=self._call_id)
         yield tokenizer_pb2.TokenizeRequest(config=config)
         sent = 0
-        while True:
+        while self._streams == before:
             self._grew.clear()
             if sent < len(self._audio):
                 piece = b"".join(self._audio[sent:])

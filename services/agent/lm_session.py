@@ -264,6 +264,7 @@ class LmSession:
             raise
         finally:
             self._commands = None
+            commands.put_nowait(None)  # grpc.aio leaves who reads them waiting when a call ends by itself
 
     def _begin(self) -> "asyncio.Queue[lm_pb2.ConverseRequest | None]":
         """Commands that bring a new stream to where the session is."""

@@ -59,6 +59,7 @@ class Speaker:
         self._codes: list[int] = []
         self._ended = False
         self._grew = asyncio.Event()
+        self._streams = 0  # that are over
         self._pcm_bytes = 0
         self.answer = Answer(start=len(session.ids))
 
@@ -111,7 +112,7 @@ class Speaker:
         """On one replica. Any gives the same waveform: what is known of it already is skipped, to the sample."""
         place = self._decoder
         seat = await place.seat()
-        call = seat.replica.stub.Synthesize(self._requests(), metadata=seat.metadata)
+        call = seat.replica.stub.Synthesize(self._requests(self._streams), metadata=seat.metadata)
         skip = self._pcm_bytes
         blocks = 0
 
@@ -137,11 +138,14 @@ class Speaker:
             if error.elsewhere:
                 place.failed(seat.replica)
             raise
+        finally:
+            self._streams += 1
+            self._grew.set()  # grpc.aio leaves who reads the requests waiting when a call ends by itself
 
-    async def _requests(self) -> AsyncIterator[decoder_pb2.SynthesizeRequest]:
+    async def _requests(self, before: int) -> AsyncIterator[decoder_pb2.SynthesizeRequest]:
         yield decoder_pb2.SynthesizeRequest(config=self._config)
         sent = 0
-        while True:
+        while self._streams == before:
             self._grew.clear()
             if sent < len(self._codes):
                 codes = decoder_pb2.SpeechCodes(codes=self._codes[sent:])

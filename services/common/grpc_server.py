@@ -246,7 +246,7 @@ class Server:
         await self._server.stop(min(grace_s, _LAST_CALLS_S))
 
 
-async def serve_until_signal(server: Server, name: str, grace_s: float = 5.0) -> None:
+async def serve_until_signal(server: Server, name: str, grace_s: float) -> None:
     """Runs `server` until SIGTERM or SIGINT, then drains it. Prints the address once it serves."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()

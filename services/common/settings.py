@@ -52,6 +52,9 @@ class ModelServiceSettings(ProcessSettings):
     wait_for_triton: float = Field(120.0, gt=0, le=3600, description="seconds that Triton may take to come up")
     listen: str = Field(description="host:port of the gRPC server; port 0 picks a free one")
     capacity: int = Field(8, ge=1, le=4096, description="streams served at once")
+    drain_seconds: float = Field(
+        25.0, ge=0, le=3600, description="after SIGTERM, what is under way has so long to end; idle, the service ends"
+    )
     device: str = Field("cpu", description="torch device: cpu, cuda, cuda:1")
     threads: int = Field(0, ge=0, description="torch threads on the CPU; 0 leaves torch's default")
 

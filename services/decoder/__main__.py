@@ -17,7 +17,7 @@ async def serve(settings: Settings, engine: DecoderEngine) -> None:
     """Serves over this process's engine until a signal. Raises OSError where the address cannot be listened on."""
     try:
         await engine.warm_up()
-        await serve_until_signal(make_server(engine, settings.listen, settings.capacity), PROG)
+        await serve_until_signal(make_server(engine, settings.listen, settings.capacity), PROG, settings.drain_seconds)
     finally:
         engine.close()
 
@@ -32,7 +32,7 @@ async def serve_over_triton(settings: Settings) -> None:
         backend = await TritonDecoderBackend.connect(model)
         server = make_server(backend, settings.listen, settings.capacity, backend.check)
         async with watched(server, backend.check):
-            await serve_until_signal(server, PROG)
+            await serve_until_signal(server, PROG, settings.drain_seconds)
 
 
 def main() -> None:

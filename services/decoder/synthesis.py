@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from services.common.batches import together
 from services.decoder.flow.solving import FlowSolver
 from services.decoder.utterance import BlockWork, Pcm, Utterance
 from services.decoder.vocoder.stream import MelBlock, VocoderStream, render
@@ -34,23 +35,28 @@ class Synthesizer:
         self._vocoder_batched = checkpoint.flow.input_embedding.weight.device.type != "cpu"
 
     @torch.inference_mode()
-    def advance(self, jobs: Sequence[Job]) -> list[Pcm | None]:
-        """Takes each block of a group one step further; its audio when that was the last one, else none."""
+    def advance(self, jobs: Sequence[Job]) -> list[Pcm | Exception | None]:
+        """Takes each block of a group one step further; its audio when that was the last one, else none.
+
+        A block that fails fails alone: its place holds what was raised, and the others have gone on.
+        """
+        found: list[Pcm | Exception | None] = list(together(jobs, self._step))
+        done = [row for row, failure in enumerate(found) if failure is None and self._mel_is_there(jobs[row])]
+        blocks = [(jobs[row].utterance.vocoder, jobs[row].utterance.mel_of(jobs[row].work)) for row in done]
+        for row, audio in zip(done, self._render(blocks), strict=True):
+            found[row] = audio if isinstance(audio, Exception) else jobs[row].utterance.pcm_of(jobs[row].work, audio)
+        return found
+
+    def _step(self, jobs: Sequence[Job]) -> list[None]:
         for job in jobs:
             job.utterance.prepare(job.work)
         self._solver.advance([job.work.flow for job in jobs if job.work.flow is not None])
-        done = [row for row, job in enumerate(jobs) if self._mel_is_there(job)]
-        found: list[Pcm | None] = [None] * len(jobs)
-        if done:
-            blocks = [(jobs[row].utterance.vocoder, jobs[row].utterance.mel_of(jobs[row].work)) for row in done]
-            for row, audio in zip(done, self._render(blocks), strict=True):
-                found[row] = jobs[row].utterance.pcm_of(jobs[row].work, audio)
-        return found
+        return [None] * len(jobs)
 
-    def _render(self, blocks: Sequence[tuple[VocoderStream, MelBlock]]) -> list[Tensor]:
+    def _render(self, blocks: Sequence[tuple[VocoderStream, MelBlock]]) -> list[Tensor | Exception]:
         if self._vocoder_batched:
-            return render(self._vocoder, blocks)
-        return [audio for block in blocks for audio in render(self._vocoder, [block])]
+            return together(blocks, lambda group: render(self._vocoder, group))
+        return [audio for block in blocks for audio in together([block], lambda group: render(self._vocoder, group))]
 
     def _mel_is_there(self, job: Job) -> bool:
         return job.work.flow is None or self._solver.is_done(job.work.flow)

@@ -77,7 +77,7 @@ class SynthesisWorker:
                 self._finish([(item, error) for item in group])
             else:
                 ready = zip(group, found, strict=True)
-                self._finish([(item, pcm) for item, pcm in ready if pcm is not None])
+                self._finish([(item, result) for item, result in ready if result is not None])
 
     def _next_group(self) -> list[_Waiting]:
         """Waits for work; empty when the worker was closed."""

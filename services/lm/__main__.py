@@ -35,7 +35,7 @@ async def serve(settings: Settings, built: Built, template: ChatTemplate) -> Non
     slots = _slots(settings)
     try:
         servicer = VoiceLMServicer(built.engine, template, slots, built.revision, built.kv_tokens)
-        await serve_until_signal(_server(servicer, settings.listen, slots), PROG)
+        await serve_until_signal(_server(servicer, settings.listen, slots), PROG, settings.drain_seconds)
     finally:
         built.engine.stop()
 
@@ -53,7 +53,7 @@ async def serve_over_triton(settings: Settings) -> None:
         servicer = VoiceLMServicer(engine, engine.template, slots, engine.revision, engine.kv_tokens, engine.check)
         server = _server(servicer, settings.listen, slots)
         async with watched(server, engine.check):
-            await serve_until_signal(server, PROG)
+            await serve_until_signal(server, PROG, settings.drain_seconds)
 
 
 def _slots(settings: Settings) -> Slots:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from services.common.batches import together
 from services.common.errors import DrainingError, InvalidInputError
 from services.tokenizer.batcher import Batcher
 from services.tokenizer.streaming import Tokens, Utterance, encode
@@ -144,18 +145,19 @@ class TokenizerEngine:
         self._running = self._waiting.take()
         if self._running:
             utterances = [work.utterance for work in self._running]
-            batch = asyncio.get_running_loop().run_in_executor(self._worker, encode, self.checkpoint, utterances)
+            batch = asyncio.get_running_loop().run_in_executor(self._worker, self._encode, utterances)
             batch.add_done_callback(self._end_batch)
 
-    def _end_batch(self, batch: asyncio.Future[list[Tokens]]) -> None:
+    def _encode(self, utterances: list[Utterance]) -> list[Tokens | Exception]:
+        return together(utterances, lambda group: encode(self.checkpoint, group))
+
+    def _end_batch(self, batch: asyncio.Future[list[Tokens | Exception]]) -> None:
         done, self._running = self._running, []
-        error = batch.exception()
-        if error is not None:
-            _fail(done, error)
-        else:
-            for work, tokens in zip(done, batch.result(), strict=True):
-                if not work.done.done():
-                    work.done.set_result(tokens)
+        for work, tokens in zip(done, batch.result(), strict=True):
+            if isinstance(tokens, Exception):
+                _fail([work], tokens)
+            elif not work.done.done():
+                work.done.set_result(tokens)
         self._start_batch()
 
 

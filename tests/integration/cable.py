@@ -18,6 +18,7 @@ class Cable:
     """
 
     def __init__(self, target: str, at: str = HOST, port: int = 0) -> None:
+        self.target = target
         self._host, _, self._port = target.rpartition(":")
         self._server: asyncio.Server | None = None
         self._links: set[asyncio.Task[None]] = set()

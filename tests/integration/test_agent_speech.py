@@ -96,10 +96,10 @@ async def line(models: ModelServices) -> AsyncIterator[Line]:
     line = Line(models, SHORT)
     yield line
     await line.speech.close()
-    await until(lambda: not _left(before), f"tasks end: {_left(before)}", 5.0)
+    await until(lambda: not left(before), f"tasks end: {left(before)}", 5.0)
 
 
-def _left(before: set[asyncio.Task[Any]]) -> set[str]:
+def left(before: set[asyncio.Task[Any]]) -> set[str]:
     current = {asyncio.current_task()}
     return {f"{task.get_name()}: {task.get_coro()}" for task in asyncio.all_tasks() - before - current}
 

@@ -73,6 +73,8 @@ class Place(Generic[S]):
 
     def failed(self, replica: Replica[S]) -> None:
         """A stream of the call failed there, or was late: another replica is preferred from now on."""
+        extra = {"stage": self.pool.stage.name, "address": replica.address, "call_id": self._call_id}
+        log.warning("a replica failed a call", extra=extra)
         replica.breaker.failure()
         self._avoided = replica
         if self._seat is not None and self._seat.replica is replica:

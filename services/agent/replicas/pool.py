@@ -88,7 +88,7 @@ class Pool(Generic[S]):
         return serving
 
     def in_order(self, call_id: str, avoided: "Replica[S] | None" = None) -> list[Replica[S]]:
-        """Where a call should try to go, best first; those that lately failed come last."""
+        """Where a call should try to go, best first; those that lately failed, or have left the records, come last."""
         serving = self.serving
         well = [replica for replica in serving if replica.breaker.closed]
         if self.stage.sticky:
@@ -98,7 +98,7 @@ class Pool(Generic[S]):
         sick = [replica for replica in serving if not replica.breaker.closed]
         order = [replica for replica in sick if replica.breaker.may_probe()] + order
         order += [replica for replica in sick if replica not in order]
-        return sorted(order, key=lambda replica: replica is avoided)
+        return sorted(order, key=lambda replica: (replica is avoided, not replica.listed))
 
     def is_alternative_to(self, replica: "Replica[S]") -> bool:
         """Another one serves and is well."""
@@ -130,8 +130,9 @@ class Pool(Generic[S]):
                 self._replicas[address] = replica
                 replica.start()
         for replica in self.replicas:
+            replica.listed = replica.address in addresses
             # A draining pod leaves DNS at once, and its streams go on.
-            if replica.address not in addresses and not replica.held and not replica.serves:
+            if not replica.listed and not replica.held and not replica.serves:
                 del self._replicas[replica.address]
                 await replica.close()
         self._changed()

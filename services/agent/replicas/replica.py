@@ -62,6 +62,7 @@ class Replica(Generic[S]):
         self.stage = stage
         self.address = address
         self.state = State.UNKNOWN
+        self.listed = True  # discovery still names it
         self.held = 0  # places that this agent's calls have here
         self.info: Any = None  # as last published
         self.breaker = Breaker(clock)

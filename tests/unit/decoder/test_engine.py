@@ -8,17 +8,22 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 import pytest
+from torch import Tensor
 
 from services.common.errors import DrainingError, InvalidInputError
-from services.decoder import weights
+from services.decoder import synthesis, weights
 from services.decoder.config import InferenceConfig
 from services.decoder.engine import DecoderEngine
+from services.decoder.flow.solving import FlowBlock, FlowSolver
 from services.decoder.synthesis import Job, Synthesizer
 from services.decoder.utterance import Pcm
+from services.decoder.vocoder.hift import HiFTGenerator
+from services.decoder.vocoder.stream import MelBlock, VocoderStream, render
 from services.decoder.weights import Checkpoint
 from training.paths import WEIGHTS
 
 COUNTS = (7, 10, 31, 46, 64, 75, 90, 120)
+BAD_CODE = 511
 BATCHED_TOLERANCE = 4 / 32768  # float32 rounds differently in a batch
 
 
@@ -41,7 +46,7 @@ def nano() -> Checkpoint:
 
 def some_codes(count: int) -> list[int]:
     rng = random.Random(count)
-    return [rng.randrange(512) for _ in range(count)]
+    return [rng.randrange(BAD_CODE) for _ in range(count)]
 
 
 async def speak(engine: DecoderEngine, count: int) -> npt.NDArray[np.float64]:
@@ -60,7 +65,7 @@ async def test_streams_share_steps_and_a_replay_is_the_same(
     sizes: list[int] = []
     original = Synthesizer.advance
 
-    def watch(self: Synthesizer, jobs: Sequence[Job]) -> list[Pcm | None]:
+    def watch(self: Synthesizer, jobs: Sequence[Job]) -> list[Pcm | Exception | None]:
         sizes.append(len(jobs))
         return original(self, jobs)
 
@@ -93,7 +98,7 @@ async def test_a_stream_given_up_while_it_is_computed_leaves_nothing(
     steps = 0
     original = Synthesizer.advance
 
-    def count(self: Synthesizer, jobs: Sequence[Job]) -> list[Pcm | None]:
+    def count(self: Synthesizer, jobs: Sequence[Job]) -> list[Pcm | Exception | None]:
         nonlocal steps
         steps += 1
         return original(self, jobs)
@@ -150,7 +155,7 @@ async def test_a_closed_stream_ends_quietly(engine: DecoderEngine) -> None:
 async def test_what_fails_is_told_to_its_stream_alone(engine: DecoderEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     original = Synthesizer.advance
 
-    def fail_once(self: Synthesizer, jobs: Sequence[Job]) -> list[Pcm | None]:
+    def fail_once(self: Synthesizer, jobs: Sequence[Job]) -> list[Pcm | Exception | None]:
         monkeypatch.setattr(Synthesizer, "advance", original)
         raise RuntimeError("out of memory")
 
@@ -158,4 +163,41 @@ async def test_what_fails_is_told_to_its_stream_alone(engine: DecoderEngine, mon
     with pytest.raises(RuntimeError, match="out of memory"):
         await speak(engine, 10)
     assert len(await speak(engine, 10))
+    assert (engine.open_streams, engine.pending_blocks) == (0, 0)
+
+
+@pytest.mark.parametrize("part", ["flow", "vocoder"])
+async def test_one_bad_stream_in_a_batch_fails_alone(
+    engine: DecoderEngine, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    wanted = await speak(engine, 30)
+    bad = engine.open(0, "")
+    groups: list[int] = []
+    step = FlowSolver.advance
+
+    def flow(self: FlowSolver, blocks: Sequence[FlowBlock]) -> None:
+        groups.append(len(blocks))
+        if part == "flow" and any(BAD_CODE in block.codes for block in blocks):
+            raise RuntimeError("a bad block")
+        step(self, blocks)
+
+    def vocoder(network: HiFTGenerator, jobs: Sequence[tuple[VocoderStream, MelBlock]]) -> list[Tensor]:
+        if part == "vocoder" and any(stream is bad._utterance.vocoder for stream, _ in jobs):
+            raise RuntimeError("a bad block")
+        return render(network, jobs)
+
+    async def fail() -> None:
+        [_ async for _ in bad.push([BAD_CODE] * 10)]
+
+    monkeypatch.setattr(FlowSolver, "advance", flow)
+    monkeypatch.setattr(synthesis, "render", vocoder)
+    results = await asyncio.gather(speak(engine, 30), fail(), speak(engine, 30), return_exceptions=True)
+    bad.close()
+    first, failure, last = results
+    assert isinstance(failure, RuntimeError)
+    assert max(groups) > 1
+    for got in (first, last):
+        assert isinstance(got, np.ndarray)
+        assert len(got) == len(wanted)
+        assert float(np.abs(wanted - got).max()) <= BATCHED_TOLERANCE
     assert (engine.open_streams, engine.pending_blocks) == (0, 0)

@@ -24,7 +24,7 @@ class Stepped(Synthesizer):
         self.allowed: queue.Queue[BaseException | None] = queue.Queue()
         self._steps: dict[Job, int] = {}
 
-    def advance(self, jobs: Sequence[Job]) -> list[Pcm | None]:
+    def advance(self, jobs: Sequence[Job]) -> list[Pcm | Exception | None]:
         self.groups.put(list(jobs))
         failure = self.allowed.get(timeout=PATIENCE_S)
         if failure is not None:

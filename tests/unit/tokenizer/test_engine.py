@@ -172,6 +172,30 @@ async def test_a_failed_batch_fails_its_callers_and_no_later_one(
     assert len(await tokens_of(engine.open(False), sound)) == 1
 
 
+async def test_one_bad_utterance_in_a_batch_fails_alone(
+    engine: TokenizerEngine, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = pcm_of(noise(2 * TOKEN, seed=1))
+    streams = [engine.open(False) for _ in range(3)]
+    bad_one = streams[1]._utterance
+    sizes: list[int] = []
+
+    def encode_well(checkpoint: Checkpoint, utterances: Sequence[Utterance]) -> list[Tokens]:
+        sizes.append(len(utterances))
+        if bad_one in utterances:
+            raise RuntimeError("a bad one")
+        return encode(checkpoint, utterances)
+
+    monkeypatch.setattr(engine_module, "encode", encode_well)
+    first, failure, last = await asyncio.gather(
+        *(tokens_of(stream, good) for stream in streams), return_exceptions=True
+    )
+    assert str(failure) == "a bad one"
+    assert first == last == tokenise(checkpoint, [samples_of(good)])[0]
+    assert sizes == [3, 1, 1, 1]
+    assert engine.pending == 0
+
+
 async def test_closing_ends_the_batch_under_way_and_tells_those_who_wait(
     checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
