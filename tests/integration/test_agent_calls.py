@@ -76,6 +76,7 @@ async def test_two_calls_at_once_have_conversations_of_their_own(
 
 
 async def test_a_third_call_is_refused_and_a_later_one_taken(agent: Agent) -> None:
+    await free_again(agent)  # callers of other tests have hung up a moment ago
     async with calling(agent.page) as one, calling(agent.page) as other:
         assert one.call_id != other.call_id
         with pytest.raises(httpx.HTTPStatusError) as refusal:
