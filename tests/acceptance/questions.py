@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -26,6 +26,7 @@ from services.agent.ask_events import CallWatch
 from tests.acceptance.report import Asked, markdown, stage_times
 from tests.integration import stack as stacks
 from tests.integration.phone import RATE, CallFailedError, Pcm, phone
+from training.augment import add_noise
 from training.judge import transcribe_in
 from training.languages import Language
 from training.paths import SPEECH_RATE
@@ -36,9 +37,19 @@ ANSWER_PAUSE_S = 2.5  # a busy machine may stall in an answer
 BENCHMARKS = stacks.ROOT / "docs" / "benchmarks"
 
 
-async def ask_one(question: Question, voice_seed: int, uri: str, calls: str, directory: Path) -> Asked:
+@dataclass(frozen=True)
+class Callers:
+    """Who asks: in voices that no training has, and with noise of so many dB below the speech."""
+
+    strangers: bool = False
+    snr: float | None = None
+
+
+async def ask_one(
+    question: Question, voice_seed: int, callers: Callers, uri: str, calls: str, directory: Path
+) -> Asked:
     """One call with one question."""
-    spoken = await asyncio.to_thread(on_the_phone, question, voice_seed)
+    spoken = await asyncio.to_thread(on_the_phone, question, voice_seed, callers)
     asked = Asked(question.text, question.row, question.intent, question.needed)
     name = f"caller-{secrets.token_hex(4)}"
     watch = CallWatch(calls, name)
@@ -66,13 +77,18 @@ async def ask_one(question: Question, voice_seed: int, uri: str, calls: str, dir
     )
 
 
-def on_the_phone(question: Question, voice_seed: int) -> Pcm:
+def on_the_phone(question: Question, voice_seed: int, callers: Callers) -> Pcm:
     """The question as it goes into the phone."""
-    wave = soxr.resample(render(question, voice_seed), SPEECH_RATE, RATE)
+    spoken = render(question, voice_seed, callers.strangers)
+    if callers.snr is not None:
+        spoken = add_noise(spoken, callers.snr, np.random.default_rng(voice_seed))
+    wave = soxr.resample(spoken, SPEECH_RATE, RATE)
     return np.asarray((wave * 32767).clip(-32768, 32767), dtype=np.int16)
 
 
-async def ask_all(questions: list[Question], seed: int, uri: str, calls: str, at_once: int) -> list[Asked]:
+async def ask_all(
+    questions: list[Question], seed: int, callers: Callers, uri: str, calls: str, at_once: int
+) -> list[Asked]:
     """All questions, `at_once` calls at a time; prints each as it is judged."""
     lines = asyncio.Semaphore(at_once)
     done = 0
@@ -80,7 +96,7 @@ async def ask_all(questions: list[Question], seed: int, uri: str, calls: str, at
     async def ask(index: int, question: Question, directory: Path) -> Asked:
         nonlocal done
         async with lines:
-            result = await ask_one(question, seed * 10_000 + index, uri, calls, directory)
+            result = await ask_one(question, seed * 10_000 + index, callers, uri, calls, directory)
         done += 1
         print(f"{done:3d}/{len(questions)} {'right' if result.right else 'WRONG'}  {question.text}", flush=True)
         if not result.right:
@@ -117,6 +133,10 @@ def main(
     mandarin: Annotated[
         bool, typer.Option("--mandarin", help="ask in Mandarin; the agent's persona must speak it")
     ] = False,
+    strangers: Annotated[
+        bool, typer.Option("--strangers", help="in voices that no training has; slow to make")
+    ] = False,
+    snr: Annotated[float | None, typer.Option(help="with noise so many dB below the speech")] = None,
     need: Annotated[float, typer.Option(help="share of right answers below which the run fails")] = 0.8,
     out: Annotated[Path, typer.Option(help="directory of the report: questions.json and questions.md")] = BENCHMARKS,
 ) -> None:
@@ -127,11 +147,15 @@ def main(
     questions = test_questions(n, seed, language=language)
     began = time.time()
     with an_agent(sip, calls, at_once) as (uri, address):
-        results = asyncio.run(ask_all(questions, seed, uri, address, at_once))
+        results = asyncio.run(ask_all(questions, seed, Callers(strangers, snr), uri, address, at_once))
     right = sum(result.right for result in results)
+    asked_by = (
+        f"seed {seed}{', voices that no training has' * strangers}"
+        f"{'' if snr is None else f', noise {snr:g} dB below the speech'}"
+    )
     circumstances = (
         f"Phone calls by Debian's baresip over G.711 on loopback, {at_once} at a time, one question each "
-        f"(seed {seed}); judged by Whisper {'base' if mandarin else 'tiny.en'} on what the phone heard. "
+        f"({asked_by}); judged by Whisper {'base' if mandarin else 'tiny.en'} on what the phone heard. "
         f"{time.strftime('%d %B %Y', time.gmtime(began))}, "
         f"{os.cpu_count()} cores ({platform.machine()}), load {os.getloadavg()[1]:.1f} at the end."
     )
