@@ -72,11 +72,10 @@ def test_another_voice_keeps_the_timing() -> None:
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_answers_come_in_their_language_without_end(language: Language) -> None:
-    texts = list(islice(answers(Random(1), "train", language), 4_000))
+def test_answers_come_in_their_language_those_of_every_call_first(language: Language) -> None:
+    texts = list(islice(answers(Random(1), "train", language), 1_400))
     assert {language_of(text) for text in texts} == {language}
     assert set(all_fixed(DEFAULTS[language])) <= set(texts[: len(all_fixed(DEFAULTS[language])) + 400])
-    assert set(stated(language)) <= set(texts)
     limited = set(stated(language))
     share = sum(text in limited for text in texts[600:1_400]) / 800
     assert (0.4 < share < 0.8) if language == "zh" else share == 1
