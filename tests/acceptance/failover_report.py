@@ -22,7 +22,7 @@ class Turn:
 
     Attributes:
         began, asked, ended: monotonic seconds: the question's beginning and end, the answer's end.
-        heard_from, heard_to: samples of what the caller heard.
+        heard_from, heard_to: packets that the caller had heard.
         kills: services of which a replica was killed meanwhile, or within the second before.
         same_ids: an undisturbed replica gives the same answer to the same ids.
     """

@@ -33,7 +33,12 @@ def to_mu_law(pcm: npt.NDArray[np.int16]) -> bytes:
 def question() -> list[bytes]:
     """A spoken question in packets, from its first to its last sound."""
     wave, rate = soundfile.read(QUESTION, dtype="float32", always_2d=True)
-    pcm = (soxr.resample(wave.mean(axis=1), rate, RATE) * 32767).astype(np.int16)
+    return packets_of(wave.mean(axis=1), rate)
+
+
+def packets_of(wave: npt.NDArray[np.float32], rate: int) -> list[bytes]:
+    """A wave in packets, from its first to its last sound."""
+    pcm = (soxr.resample(wave, rate, RATE) * 32767).astype(np.int16)
     packets = [pcm[start : start + PACKET] for start in range(0, len(pcm) - PACKET + 1, PACKET)]
     loud = [number for number, packet in enumerate(packets) if np.abs(packet.astype(np.int32)).max() > LOUD]
     return [to_mu_law(packet) for packet in packets[loud[0] : loud[-1] + 1]]
@@ -47,6 +52,7 @@ class Talker:
         loud_at: monotonic times of packets with sound in them.
         said_until: monotonic time of the last packet of a question.
         ended: the far end hung up.
+        heard: all packets in the order in which they came, as 16-bit PCM.
     """
 
     wire: Caller
@@ -54,6 +60,7 @@ class Talker:
     answered_at: float = 0.0
     said_until: float = 0.0
     ended: bool = False
+    heard: list[npt.NDArray[np.int16]] = field(default_factory=list)
     _to_say: list[bytes] = field(default_factory=list)
     _talking: "asyncio.Task[None] | None" = None
 
@@ -79,6 +86,11 @@ class Talker:
     def say(self, packets: list[bytes]) -> None:
         """Speaks."""
         self._to_say = list(packets)
+
+    @property
+    def is_speaking(self) -> bool:
+        """There is more to say of what `say` was given."""
+        return bool(self._to_say)
 
     async def hang_up(self) -> None:
         """BYE, unless the far end did. Raises TimeoutError where it does not answer."""
@@ -120,7 +132,8 @@ class Talker:
                     payload = sock.recv(2048)[12:]
                 except BlockingIOError:
                     break
-                if np.abs(mu_law(payload).astype(np.int32)).max(initial=0) > LOUD:
+                self.heard.append(mu_law(payload))
+                if np.abs(self.heard[-1].astype(np.int32)).max(initial=0) > LOUD:
                     self.loud_at.append(now)
             self._signalling()
             await asyncio.sleep(0.005)
