@@ -86,7 +86,7 @@ async def drain(
             await asyncio.wait(endings, timeout=plan.wait_s(clock()), return_when=asyncio.FIRST_COMPLETED)
             if idle.done() or give_up.done():
                 break
-        if not idle.done():
+        if staff.slots.active:
             log.warning("calls are left at the end of the drain", extra={"calls": staff.slots.active})
         if not give_up.done():
             last: set[asyncio.Future[Any]] = {withdrawing, give_up}

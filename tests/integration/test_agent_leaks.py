@@ -13,6 +13,7 @@ from services.agent.app import start
 from services.agent.call import Call
 from services.agent.settings import AgentSettings
 from services.agent.speech import Speech
+from tests.integration.hangups import only_new_objects
 from tests.integration.personas import short_persona
 from tests.integration.stack import HOST, Stack, free_port
 from tests.integration.webrtc_caller import calling, sample
@@ -55,6 +56,7 @@ async def test_nothing_is_left_of_calls(tiny_stack: Stack, tmp_path: Path) -> No
     )
     question = sample("address")
     async with AsyncExitStack() as stack:
+        stack.enter_context(only_new_objects())
         await start(settings, stack)
         for number in range(CALLS):
             async with calling(f"http://{HOST}:{http_port}") as caller:

@@ -181,7 +181,7 @@ class ActionRunner:
                 case Transfer(target=""):
                     return ActionOutcome.UNSUPPORTED
                 case Transfer(target=target):
-                    await self._leg.transfer(target)
+                    await self._leg.transfer(str(target))  # the workers' protocol takes nothing but a plain string
                 case SendDtmf(digits=digits):
                     await self._leg.send_dtmf(digits)
                 case Webhook():
