@@ -85,11 +85,11 @@ class Line:
         return left
 
     async def residue(self, seconds: float = 60.0) -> Residue:
-        """What is held, once it stays the same: tasks of the last call may still be on their way out."""
+        """What is held, once no call is and it stays the same: tasks of the last call may still be on their way out."""
         end = time.monotonic() + seconds
         held, times = await self._held(), 1
-        while times < STEADY:
-            assert time.monotonic() < end, "it never stays the same"
+        while times < STEADY or held.objects:
+            assert time.monotonic() < end, f"it never stays the same without calls: {held}"
             await asyncio.sleep(0.1)
             before, held = held, await self._held()
             times = times + 1 if held == before else 1
@@ -124,7 +124,7 @@ class Line:
 
 @contextmanager
 def only_new_objects() -> Iterator[None]:
-    """Within, `gc` sees what was made within: to look through all that a long run of tests has imported takes seconds."""
+    """Within, `gc` sees only what was made within: to look through all that a run of tests has imported takes seconds."""
     gc.collect()
     gc.freeze()
     try:

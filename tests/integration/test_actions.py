@@ -111,7 +111,7 @@ async def test_after_its_goodbye_is_heard_the_bot_hangs_up(agent: Agent, operato
         answer = handset.heard()[before:]
     assert (await operator.ended()).end_reason == "the bot hung up"
     assert operator.outcomes() == [("goodbye", DONE)]
-    assert contains_in_order(await heard(answer), "goodbye"), "all of it was heard"
+    assert (await heard(answer)).lower().rstrip(".!").endswith("bye"), "all of it was heard"
 
 
 async def test_who_interrupts_the_sentence_stays_in_the_call(agent: Agent, operator: Desk, tmp_path: Path) -> None:
