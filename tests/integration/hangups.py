@@ -124,7 +124,7 @@ class Line:
 
 @contextmanager
 def only_new_objects() -> Iterator[None]:
-    """Within, `gc` sees only what was made within: to look through all that a run of tests has imported takes seconds."""
+    """`gc` sees only what is made within: to look through all that a run of tests has imported takes seconds."""
     gc.collect()
     gc.freeze()
     try:
