@@ -8,9 +8,9 @@ FAST := tests/unit tests/contract
 SHARED := --numprocesses 2 --dist loadfile
 export PYTHON
 # one thread a process: the tests start many, and a small machine has few cores
-test unit integration acceptance hangups overload rolling triton: export OMP_NUM_THREADS = 1
+test unit integration acceptance hangups failover overload rolling triton: export OMP_NUM_THREADS = 1
 
-.PHONY: help setup setup-dev setup-training demo ask test lint typecheck imports protos protos-check unit integration acceptance hangups overload rolling bench triton vllm clean
+.PHONY: help setup setup-dev setup-training demo ask test lint typecheck imports protos protos-check unit integration acceptance hangups failover overload rolling bench triton vllm clean
 
 help: ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +66,9 @@ acceptance: setup-dev ## forty real phone calls, judged; takes some minutes
 
 hangups: setup-dev ## 300 phone calls hung up at random moments; nothing of them may be left; takes some minutes
 	$(VENV)/python -m tests.acceptance.hangups --calls 300
+
+failover: setup-dev ## kill model replicas under 12 calls: no call and no turn may be lost; takes some minutes
+	$(VENV)/python -m tests.acceptance.failover
 
 overload: setup-dev ## three times as many phone calls as lines: who is answered, who is refused, and how soon; takes some minutes
 	$(VENV)/python -m tests.acceptance.overload

@@ -200,7 +200,7 @@ def main(
     kills: Annotated[int, typer.Option(min=0, help="replicas to kill, one after another")] = 30,
     at_once: Annotated[
         int, typer.Option(min=1, help="turns at a time; more than the machine can keep up with is no test")
-    ] = 2,
+    ] = 1,
     seed: Annotated[int, typer.Option(help="which questions and moments")] = 1,
     out: Annotated[Path, typer.Option(help="the report; its plot lies beside it")] = REPORT,
 ) -> None:
