@@ -212,7 +212,8 @@ def main(
         f"{calls} live SIP calls, {at_once} turns at a time (seed {seed}), two replicas of each service with "
         f"weights/nano, all on one machine with the callers: {os.cpu_count()} cores ({platform.machine()}), "
         f"load {os.getloadavg()[1]:.1f} at the end. {time.strftime('%d %B %Y', time.gmtime(began))}, "
-        f"{(time.time() - began) / 60:.0f} minutes."
+        f"{(time.time() - began) / 60:.0f} minutes. A replica that was killed starts again at the lowest priority (run "
+        "as root): elsewhere it would do so on a node of its own."
     )
     sys.exit(0 if write(out, run.turns, [stage for _, stage in run.kills], run.lost_calls, circumstances) else 1)
 
