@@ -23,6 +23,7 @@ from training.domain.replies import SENTENCES, STYLE_TAGS, SYSTEM, all_fixed
 from training.domain.sentences import DAYS, TIMES, Answer
 from training.languages import Language
 from training.lm import bpe, data
+from training.lm.batches import Batch, batches
 from training.lm.earlier import start_from
 from training.lm.export import export, load_template
 from training.lm.model import LanguageModel, LMConfig
@@ -105,7 +106,7 @@ def nearest_codes(codebook: Tensor, count: int = _NEIGHBOURS) -> npt.NDArray[np.
     return near.numpy()
 
 
-def loss_of(model: LanguageModel, batch: data.Batch, ctc_weight: float, speech: int) -> tuple[Tensor, dict[str, float]]:
+def loss_of(model: LanguageModel, batch: Batch, ctc_weight: float, speech: int) -> tuple[Tensor, dict[str, float]]:
     """The loss of a batch, and its parts; ids from `speech` on are speech tokens."""
     with torch.autocast("cpu", torch.bfloat16):
         heard = batch.heard if len(batch.heard) else None
@@ -179,7 +180,7 @@ def train(
     budget = Budget(minutes, done)
     near = nearest_codes(codebook)
     calls = data.Calls(template, callers, replies, near, seed + step)
-    source = data.batches(calls, _TOKENS_A_BATCH, template.end)
+    source = batches(calls, _TOKENS_A_BATCH, template.end)
     files = len(list(tokens_at.iterdir()))
     size = sum(p.numel() for name, p in model.named_parameters() if not name.startswith("ctc"))
     saved = budget.done
@@ -220,6 +221,6 @@ def train(
                 files = len(list(tokens_at.iterdir()))
                 callers, replies = load_callers(tokens_at, HEARD), load_replies(tokens_at, "train")
                 calls = data.Calls(template, callers, replies, near, seed + step)
-                source = data.batches(calls, _TOKENS_A_BATCH, template.end)
+                source = batches(calls, _TOKENS_A_BATCH, template.end)
     save()
     bar.close()

@@ -17,7 +17,8 @@ from training.domain.replies import STYLE_TAGS, Request, all_fixed
 from training.domain.requests import INTENTS, make_request
 from training.domain.sentences import STYLES
 from training.lm import bpe, transformers_model
-from training.lm.data import INTERLEAVED, Calls, Codes, LossWeights, Mix, Row, Setting, Writer, batches, collate
+from training.lm.batches import batches, collate
+from training.lm.data import INTERLEAVED, Calls, Codes, LossWeights, Mix, Row, Setting, Writer
 from training.lm.earlier import start_from
 from training.lm.export import export, interleaved_rows, load_template
 from training.lm.model import LanguageModel, LMConfig
