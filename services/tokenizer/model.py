@@ -72,7 +72,14 @@ class Attention(nn.Module):
     ) -> Tensor:
         """Attends from `x` (batch, time, d), or packed, over `keys` and `values`; `mask` is true where it may."""
         query = self._split(self.q_proj(x), packing)
-        heard = F.scaled_dot_product_attention(query, keys, values, attn_mask=mask).transpose(1, 2).flatten(2)
+        if self.training:  # on a CPU the fused kernel's backward pass is slower than this
+            scores = query * query.shape[-1] ** -0.5 @ keys.transpose(-2, -1)
+            if mask is not None:
+                scores = scores.masked_fill(~mask, float("-inf"))
+            attended = scores.softmax(dim=-1).to(values.dtype) @ values
+        else:
+            attended = F.scaled_dot_product_attention(query, keys, values, attn_mask=mask)
+        heard = attended.transpose(1, 2).flatten(2)
         out: Tensor = self.out_proj(heard if packing is None else packing.pack(heard))
         return out
 

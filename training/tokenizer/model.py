@@ -167,15 +167,15 @@ class Recogniser(nn.Module):
         out: Tensor = self.layer_norm(x)
         return out
 
-    def spell(self, text: Tensor, speech: Tensor, lengths: Tensor) -> Tensor:
-        """Logits (batch, words, vocabulary) of the next word after each of `text` (batch, words)."""
+    def spell(self, text: Tensor, speech: Tensor, lengths: Tensor, asked: Tensor) -> Tensor:
+        """Logits (n, vocabulary) of the next word after those of `text` (batch, words) where `asked` is true."""
         words = text.shape[1]
         x = self.words(text) + self.word_positions.weight[:words]
         causal = torch.ones(words, words, dtype=torch.bool).tril()
         mask = (torch.arange(speech.shape[1])[None, :] < lengths[:, None])[:, None, None]
         for layer in self.decoder:
             x = layer(x, causal, speech, mask)
-        return F.linear(self.decoder_norm(x), self.words.weight)
+        return F.linear(self.decoder_norm(x[asked]), self.words.weight)
 
     @torch.no_grad()
     def transcribe(self, vectors: Tensor, lengths: Tensor, longest: int = 48) -> list[list[int]]:

@@ -42,11 +42,12 @@ def _loss(
         if quantise:
             vectors, chosen, commitment = model.quantised(hidden, valid)
         speech = model.recogniser.listen(vectors, lengths)
-        logits = model.recogniser.spell(batch.text[:, :-1].clamp(min=0), speech, lengths)
+        wanted = batch.text[:, 1:].clone()
+        wanted[:, 1 : MARKS - 1] = -1  # the task's marks are given, the language is heard
+        asked = wanted >= 0
+        logits = model.recogniser.spell(batch.text[:, :-1].clamp(min=0), speech, lengths, asked)
         target = teacher(batch.clean, batch.lengths) if teacher is not None else None
-    wanted = batch.text[:, 1:].clone()
-    wanted[:, 1 : MARKS - 1] = -1  # the task's marks are given, the language is heard
-    recognition = F.cross_entropy(logits.flatten(0, 1).float(), wanted.flatten(), ignore_index=-1)
+    recognition = F.cross_entropy(logits.float(), wanted[asked])
     loss = recognition + _COMMITMENT * commitment.float()
     parts = {"recognition": recognition.item()}
     if quantise:
