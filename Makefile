@@ -8,9 +8,9 @@ FAST := tests/unit tests/contract
 SHARED := --numprocesses 2 --dist loadfile
 export PYTHON
 # one thread a process: the tests start many, and a small machine has few cores
-test unit integration acceptance hangups failover overload rolling triton: export OMP_NUM_THREADS = 1
+test unit integration acceptance hangups failover overload rolling triton check-deploy: export OMP_NUM_THREADS = 1
 
-.PHONY: help setup setup-dev setup-training demo ask test lint typecheck imports protos protos-check unit integration acceptance hangups failover overload rolling bench triton vllm clean
+.PHONY: help setup setup-dev setup-training demo ask test lint typecheck imports protos protos-check unit integration acceptance hangups failover overload rolling bench triton vllm check-deploy clean
 
 help: ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -85,6 +85,12 @@ triton: setup-dev ## make .venv-triton with the real Triton server, and pass its
 
 vllm: ## make .venv-vllm and run the tests of the LM engine vllm in it
 	@scripts/vllm.sh
+
+check-deploy: setup-dev ## check images, compose file, chart and manifests, without an engine or a cluster
+	@scripts/deploy_tools.sh
+	TRUNKLINE_REQUIRE_DEPLOY=1 $(VENV)/python -m pytest tests/deploy
+	$(VENV)/buf lint protos
+	$(VENV)/buf breaking protos --against protos/released.binpb
 
 clean: ## remove caches and the environments
 	rm -rf .venv .venv-* .demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build *.egg-info
