@@ -17,6 +17,7 @@ COMMANDS = {
     "espeak-ng": "espeak-ng",
     "flite": "flite",
     "kamailio": "kamailio",
+    "kamailio-tls-modules": None,
     "prometheus": "promtool",
     "redis-server": "redis-server",
     "sip-tester": "sipp",

@@ -210,15 +210,15 @@ async def test_behind_an_edge_a_full_worker_is_passed_by_and_not_taken_for_dead(
     bot = Whistler(capacity=1)
     async with (
         sip_workers(bot, busy_status=503) as lines,
-        edge(tmp_path, lines.ports) as port,
+        edge(tmp_path, lines.ports) as front,
         phone(tmp_path / "phone") as handset,
-        caller(port) as other,
+        caller(front.port) as other,
     ):
-        await handset.call(f"sip:anyone@127.0.0.1:{port}")
+        await handset.call(f"sip:anyone@127.0.0.1:{front.port}")
         other.invite()
         message = await final(other)
         assert (message.status, int(message.header("Retry-After"))) == (503, 5)
         await handset.hang_up()
         await until(lambda: not bot.live())
-        await handset.call(f"sip:anyone@127.0.0.1:{port}")  # no worker is marked as down
+        await handset.call(f"sip:anyone@127.0.0.1:{front.port}")  # no worker is marked as down
         await handset.hang_up()

@@ -50,15 +50,15 @@ async def test_who_is_transferred_through_the_edge_is_heard_by_the_colleague(age
     ports = [port for port, _ in workers(agent)]
     async with AsyncExitStack() as stack:
         colleague = await stack.enter_async_context(phone(tmp_path / "200", "200", account=";answermode=auto"))
-        port = await stack.enter_async_context(edge(tmp_path, ports, [colleague.uri]))
+        front = await stack.enter_async_context(edge(tmp_path, ports, [colleague.uri]))
         caller = await stack.enter_async_context(phone(tmp_path / "caller", "caller"))
-        await caller.call(f"sip:anyone@{HOST}:{port}")
+        await caller.call(f"sip:anyone@{HOST}:{front.port}")
         await speaks(caller)
         async with grpc.aio.insecure_channel(agent.calls) as channel:
             calls = calls_pb2_grpc.CallsStub(channel)
             [call] = (await calls.ListCalls(calls_pb2.ListCallsRequest())).calls
             ending = calls.WatchCalls(calls_pb2.WatchCallsRequest(call_id=call.call_id))
-            target = f"sip:200@{HOST}:{port}"
+            target = f"sip:200@{HOST}:{front.port}"
             await calls.Transfer(calls_pb2.TransferRequest(call_id=call.call_id, target=target))
             records = [event.call async for event in ending if event.HasField("call")]
         assert records[-1].end_reason == "transferred"

@@ -35,11 +35,11 @@ async def in_a_call(stack: AsyncExitStack, directory: Path, name: str, port: int
 
 async def test_calls_are_spread_and_stay_with_their_worker(tmp_path: Path) -> None:
     bot = Whistler(1000)
-    async with sip_workers(bot) as lines, edge(tmp_path, lines.ports) as port, AsyncExitStack() as stack:
-        ann, bob = [await in_a_call(stack, tmp_path, name, port) for name in ("ann", "bob")]
+    async with sip_workers(bot) as lines, edge(tmp_path, lines.ports) as front, AsyncExitStack() as stack:
+        ann, bob = [await in_a_call(stack, tmp_path, name, front.port) for name in ("ann", "bob")]
         anns, bobs = bot.legs
         assert {worker_of(lines, leg).port for leg in bot.legs} == set(lines.ports)
-        assert anns.to == f"sip:anyone@127.0.0.1:{port}"
+        assert anns.to == f"sip:anyone@127.0.0.1:{front.port}"
         await ann.play(tone(440, 20, RATE))
         await until(lambda: hears(bot.heard[anns], 440))
         await ann.hang_up()
@@ -55,12 +55,12 @@ async def test_new_calls_pass_by_a_worker_that_is_down(tmp_path: Path) -> None:
     slowly = Restarts(first_delay_s=600.0, longest_delay_s=600.0)
     async with (
         sip_workers(bot, restarts=slowly) as lines,
-        edge(tmp_path, lines.ports) as port,
+        edge(tmp_path, lines.ports) as front,
         AsyncExitStack() as stack,
     ):
         dead, living = lines.workers.values()
         os.kill(dead.pid, signal.SIGKILL)
         await asyncio.wait({dead.over})
         for name in "ann", "bob":
-            await in_a_call(stack, tmp_path, name, port)
+            await in_a_call(stack, tmp_path, name, front.port)
         assert len(living.calls) == 2
