@@ -5,8 +5,8 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
+from loadtest.sip.wire import caller
 from services.agent.legs.sip import free_port
-from tests.integration.sip_wire import caller
 
 CONFIG = Path(__file__).parent / "kamailio" / "kamailio.cfg"
 ITS_OWN = "udp:127.0.0.1:5059"
