@@ -50,7 +50,7 @@ lint: setup-dev ## ruff and buf
 	$(VENV)/buf lint protos
 
 typecheck: setup-dev ## mypy, strict, on source and tests
-	$(VENV)/mypy services training benchmarks tests
+	$(VENV)/mypy services loadtest training benchmarks tests
 
 imports: setup-dev ## who may import whom
 	$(VENV)/lint-imports

@@ -21,6 +21,8 @@ import numpy as np
 import soxr
 import typer
 
+from loadtest.sip.talker import Talker, packets_of
+from loadtest.sip.wire import RATE, caller
 from services.agent.conversation import Entry, Role, replay
 from services.agent.floor import seed_of
 from services.agent.legs.base import INPUT_RATE
@@ -31,9 +33,7 @@ from tests.acceptance.failover_caller import PhoneCaller
 from tests.acceptance.failover_report import Turn, write
 from tests.acceptance.fleet import STAGES, Fleet, fleet
 from tests.acceptance.seams import Wave, compare
-from tests.acceptance.sip_talkers import Talker, packets_of
 from tests.integration.patience import greedy_personas
-from tests.integration.sip_wire import RATE, caller
 from tests.integration.stack import ROOT
 from training.paths import SPEECH_RATE
 from training.questions import Question, render, test_questions

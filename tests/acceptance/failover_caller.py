@@ -5,10 +5,10 @@ import asyncio
 import grpc
 import numpy as np
 
+from loadtest.sip.talker import Talker
 from services.agent.conversation import Entry, Role
 from services.agent.state.store import Store
 from tests.acceptance.seams import Wave
-from tests.acceptance.sip_talkers import Talker
 from trunkline.v1 import calls_pb2, calls_pb2_grpc
 
 GREETING_S = 60.0

@@ -22,9 +22,9 @@ from typing import Annotated
 
 import typer
 
-from tests.acceptance.sip_talkers import Talker, question
+from loadtest.sip.talker import Talker, question
+from loadtest.sip.wire import caller
 from tests.integration import stack as stacks
-from tests.integration.sip_wire import caller
 
 REPORT = stacks.ROOT / "docs" / "benchmarks" / "overload.md"
 TIMES = 3

@@ -24,9 +24,9 @@ from typing import Annotated
 
 import typer
 
-from tests.acceptance.sip_talkers import Talker, question
+from loadtest.sip.talker import Talker, question
+from loadtest.sip.wire import caller
 from tests.integration import stack as stacks
-from tests.integration.sip_wire import caller
 from tests.integration.stack import HOST, ROOT, Process, free_port
 
 REPORT = stacks.ROOT / "docs" / "benchmarks" / "rolling.md"

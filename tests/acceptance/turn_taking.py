@@ -20,11 +20,11 @@ import numpy as np
 import typer
 import yaml
 
+from loadtest.sip.wire import RATE, Pcm
 from services.agent.legs.base import INPUT_RATE
 from tests.integration import stack as stacks
 from tests.integration.interrupting import Interruption, on_the_line, synthesised
 from tests.integration.reciting import reciting
-from tests.integration.sip_wire import RATE, Pcm
 from tests.integration.stack import Agent, Stack
 from tests.integration.wire_phone import wire_phone
 from training.judge import normalise, transcribe

@@ -17,6 +17,7 @@ from pathlib import Path
 import grpc
 import redis.asyncio as redis
 
+from loadtest.sip.wire import Caller, acknowledgement, caller
 from services.agent.app import start
 from services.agent.call import Call
 from services.agent.legs.sip_workers.leg import RemoteSipLeg
@@ -25,7 +26,6 @@ from services.agent.legs.sip_workers.messages import Ping
 from services.agent.legs.sip_workers.supervisor import SipWorkers
 from services.agent.settings import AgentSettings
 from services.agent.speech import Speech
-from tests.integration.sip_wire import Caller, Message, caller
 from tests.integration.stack import HOST, KEYS, Stack, free_port
 from trunkline.v1 import calls_pb2, calls_pb2_grpc, lm_pb2, lm_pb2_grpc
 
@@ -222,14 +222,6 @@ async def call_and_hang_up(line: Line, random_: random.Random) -> str:
         if hanging_up is not None:
             await hanging_up
         return f"{way}, {final.status}"
-
-
-def acknowledgement(refusal: Message) -> bytes:
-    """The ACK of a final response other than 2xx, in the same transaction (RFC 3261 section 17.1.1.3)."""
-    headers = [f"{name}: {refusal.header(name)}" for name in ("Via", "From", "To", "Call-ID")]
-    number = refusal.header("CSeq").split()[0]
-    uri = refusal.header("To").partition("<")[2].partition(">")[0]
-    return "\r\n".join([f"ACK {uri} SIP/2.0", *headers, f"CSeq: {number} ACK", "Content-Length: 0", "", ""]).encode()
 
 
 async def _hang_up(line: Line, wire: Caller, after_s: float) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 import grpc
 import numpy as np
 
+from loadtest.sip.wire import RATE, Pcm
 from services.agent.conversation import Entry, Role
-from tests.integration.sip_wire import RATE, Pcm
 from tests.integration.stack import Agent, Stack
 from tests.integration.wire_phone import Packet, WirePhone
 from trunkline.v1 import calls_pb2, calls_pb2_grpc, decoder_pb2, decoder_pb2_grpc, lm_pb2, lm_pb2_grpc

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.integration.sip_wire import caller
+from loadtest.sip.wire import caller
 from tests.integration.stack import HOST, ROOT
 
 CONFIG = ROOT / "deploy" / "kamailio"

@@ -13,6 +13,7 @@ from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.worker import PipelineParams, PipelineWorker
 from pipecat.workers.runner import WorkerRunner
 
+from loadtest.sip.wire import Pcm
 from services.agent.echo import PlayedLine
 from services.agent.legs.base import INPUT_RATE, Leg
 from services.agent.legs.sip import SipLeg
@@ -22,7 +23,6 @@ from services.agent.silence import SilenceWatch
 from services.agent.turns import TurnSettings
 from services.agent.voice_activity import EndOfTurn, VoiceActivity
 from tests.integration.sip_bots import endpoint
-from tests.integration.sip_wire import Pcm
 
 
 class Reciter:

@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator, Callable
 import numpy as np
 import numpy.typing as npt
 
+from loadtest.sip.wire import RATE as WIRE_RATE
+from loadtest.sip.wire import Caller
 from services.agent.legs.base import CallAcceptor, CallRefusedError, Leg, LegError
 from services.agent.legs.sip import SipEndpoint, SipLeg, SipSettings
-from tests.integration.sip_wire import RATE as WIRE_RATE
-from tests.integration.sip_wire import Caller
 
 Pcm = npt.NDArray[np.int16]
 

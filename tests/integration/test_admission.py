@@ -9,15 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from loadtest.sip.wire import Caller, Message, acknowledgement, caller
 from services.agent.legs.base import CallRefusedError, Leg
 from services.common.channels import channel
-from tests.integration.hangups import acknowledgement
 from tests.integration.kamailio_edge import edge
 from tests.integration.line_bots import Whistler, sip_workers
 from tests.integration.personas import short_persona
 from tests.integration.phone import phone
 from tests.integration.sip_bots import endpoint, until
-from tests.integration.sip_wire import Caller, Message, caller
 from tests.integration.stack import Agent, Stack, free_again
 from trunkline.v1 import (
     calls_pb2,

@@ -10,13 +10,12 @@ import grpc
 import httpx
 import pytest
 
+from loadtest.sip.wire import acknowledgement, caller
 from services.agent.legs.sip_settings import Trunk
 from tests.contract.test_calls import Desk, Watch
-from tests.integration.hangups import acknowledgement
 from tests.integration.line_bots import Whistler, sip_workers
 from tests.integration.personas import short_persona
 from tests.integration.sip_bots import until
-from tests.integration.sip_wire import caller
 from tests.integration.sipp_runs import sipp_callee
 from tests.integration.stack import Agent, Stack
 from tests.integration.webrtc_caller import Caller, calling, sample

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from loadtest.sip.wire import Caller, caller
 from services.agent.ask_events import CallWatch
 from services.agent.legs.sip import free_port
 from services.agent.legs.sip_settings import TRANSPORTS
@@ -16,7 +17,6 @@ from tests.integration.certificates import certificate
 from tests.integration.patience import greedy_personas, judged, until_right
 from tests.integration.phone import RATE, Pcm, Phone, phone, speech_span
 from tests.integration.sip_bots import hears_nothing
-from tests.integration.sip_wire import Caller, caller
 from tests.integration.stack import HOST, Agent, Stack
 from training import corpus
 from training.judge import contains_in_order

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from loadtest.sip.wire import Caller, caller
 from services.agent.legs.base import LegError
 from services.agent.legs.sip_settings import codecs_named
 from tests.integration.phone import CODEC_FORMATS, RATE, phone
 from tests.integration.sip_bots import Pcm, ToneBot, endpoint, has_tone, hears_nothing, hears_tone, tone, until
-from tests.integration.sip_wire import Caller, caller
 
 needs_phone = pytest.mark.usefixtures("debian_phone")
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from loadtest.sip.wire import caller
 from services.agent.legs.base import CallRefusedError, Leg, LegError
 from services.agent.legs.sip import SipEndpoint, SipSettings, free_port
 from tests.integration.phone import CallFailedError, phone
 from tests.integration.sip_bots import ToneBot, endpoint, hears_tone, until
-from tests.integration.sip_wire import caller
 from tests.integration.sipp_runs import sipp, sipp_callee
 
 needs_sipp = pytest.mark.usefixtures("debian_sipp")

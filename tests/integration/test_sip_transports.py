@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from loadtest.sip.wire import caller
 from services.agent.legs.base import LegError
 from services.agent.legs.sip import SipEndpoint, SipSettings
 from services.agent.legs.sip_settings import TRANSPORTS, Srtp, Tls, networks_named
 from tests.integration.certificates import certificate
 from tests.integration.phone import RATE, CallFailedError, Phone, phone
 from tests.integration.sip_bots import ToneBot, endpoint, has_tone, hears_tone, tone, until
-from tests.integration.sip_wire import caller
 
 needs_phone = pytest.mark.usefixtures("debian_phone")
 MENC = {Srtp.OFF: "", Srtp.OPTIONAL: ";mediaenc=srtp", Srtp.MANDATORY: ";mediaenc=srtp-mand"}

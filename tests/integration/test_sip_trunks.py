@@ -5,11 +5,11 @@ from collections.abc import Callable
 
 import pytest
 
+from loadtest.sip.wire import caller
 from services.agent.legs.base import LegError
 from services.agent.legs.sip_settings import Transport, Trunk
 from services.agent.legs.sip_trunks import Registration
 from tests.integration.sip_bots import ToneBot, endpoint, hears_tone, until
-from tests.integration.sip_wire import caller
 from tests.integration.sipp_runs import sipp_callee
 
 PASSWORD = "correct horse"

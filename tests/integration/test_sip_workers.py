@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from loadtest.sip.wire import caller
 from services.agent.legs.base import LegError
 from services.agent.legs.sip import SipSettings, free_port
 from services.agent.legs.sip_workers import link as link_module
@@ -19,7 +20,6 @@ from tests.integration.crashes import fault, kill
 from tests.integration.line_bots import Whistler, sip_workers, worker_of
 from tests.integration.phone import RATE, Phone, phone
 from tests.integration.sip_bots import has_tone, hears_tone, tone, until
-from tests.integration.sip_wire import caller
 
 
 @pytest.fixture(autouse=True)

@@ -19,6 +19,7 @@ from pipecat.pipeline.worker import PipelineParams, PipelineWorker
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 from pipecat.workers.runner import WorkerRunner
 
+from loadtest.sip.wire import Pcm, mu_law
 from services.agent.conversation import Role
 from services.agent.echo import EchoRemover, PlayedLine
 from services.agent.legs.base import INPUT_RATE
@@ -26,7 +27,6 @@ from services.agent.processors import CallerTurnAudio, CallerTurnEnded, CallerTu
 from services.agent.turns import EventKind, TurnEvent, TurnMachine, TurnSettings
 from services.agent.voice_activity import WINDOW_BYTES, EndOfTurn, VoiceActivity
 from tests.integration.interrupting import on_the_line
-from tests.integration.sip_wire import Pcm, mu_law
 from tests.integration.stack import Stack
 from tests.integration.wire_phone import to_mu_law, wire_phone
 from training.voices import Speaker, Waveform, say

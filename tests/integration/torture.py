@@ -16,8 +16,8 @@ import socket
 import sys
 from pathlib import Path
 
+from loadtest.sip.wire import caller
 from tests.integration.sip_bots import ToneBot, endpoint, hears_tone
-from tests.integration.sip_wire import caller
 
 MESSAGES = Path(__file__).parent / "rfc4475"
 AGENT, SENDER = "192.0.2.10", "192.0.2.20"

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tests.integration.sip_wire import PACKET, RATE, Caller, Pcm, caller, mu_law
+from loadtest.sip.wire import PACKET, RATE, Caller, Pcm, caller, mu_law
 
 PACKET_S = PACKET / RATE
 SO_TIMESTAMPNS = 35

@@ -1,18 +1,18 @@
-"""Callers of the acceptance runs: SIP and RTP, a spoken question, and when what was heard of the answers."""
+"""A caller over SIP and RTP that speaks recorded questions and notes when it heard what of the answers."""
 
 import asyncio
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import soundfile
 import soxr
 
-from tests.integration.hangups import acknowledgement
-from tests.integration.sip_wire import PACKET, RATE, SILENCE, Caller, Message, mu_law
-from tests.integration.stack import ROOT
+from loadtest.sip.wire import PACKET, RATE, SILENCE, Caller, Message, acknowledgement, mu_law
 
+ROOT = Path(__file__).resolve().parents[2]
 QUESTION = ROOT / "samples" / "opening-hours.wav"
 LOUD = 300  # of 32768
 FINAL = (200, 408, 480, 486, 487, 500, 503)
@@ -63,6 +63,7 @@ class Talker:
     heard: list[npt.NDArray[np.int16]] = field(default_factory=list)
     _to_say: list[bytes] = field(default_factory=list)
     _talking: "asyncio.Task[None] | None" = None
+    _sound: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def call(self) -> Message | None:
         """INVITE; the final response, or None where nobody listens. From an answer on, RTP flows both ways."""
@@ -106,14 +107,18 @@ class Talker:
         """When the first sound after a time was heard, monotonic seconds. Raises TimeoutError."""
         async with asyncio.timeout(seconds):
             while not (later := [at for at in self.loud_at[-3000:] if at > since]):
-                await asyncio.sleep(0.01)
+                self._sound.clear()
+                await self._sound.wait()
         return later[0]
 
     async def bot_is_quiet(self, seconds: float) -> None:
         """Until the bot, having spoken, has paused."""
         async with asyncio.timeout(seconds):
-            while not self.loud_at or time.monotonic() - self.loud_at[-1] < PAUSE_S:
-                await asyncio.sleep(0.02)
+            while True:
+                quiet_s = time.monotonic() - self.loud_at[-1] if self.loud_at else 0.0
+                if quiet_s >= PAUSE_S:
+                    return
+                await asyncio.sleep(max(PAUSE_S - quiet_s, 0.02))
 
     async def _talk(self) -> None:
         sock, _ = self.wire.rtp
@@ -135,6 +140,7 @@ class Talker:
                 self.heard.append(mu_law(payload))
                 if np.abs(self.heard[-1].astype(np.int32)).max(initial=0) > LOUD:
                     self.loud_at.append(now)
+                    self._sound.set()
             self._signalling()
             await asyncio.sleep(0.005)
 

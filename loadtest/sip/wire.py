@@ -1,6 +1,6 @@
-"""A SIP caller at the level of single messages (RFC 3261) and RTP packets (RFC 3550): says exactly what a test wants.
+"""A SIP caller at the level of single messages (RFC 3261) and RTP packets (RFC 3550): says exactly what is wanted.
 
-Only for tests that need odd orders and odd bytes; conversations are held with `phone.py`.
+A user agent of its own, nothing of the agent's SIP stack: what callers measure does not depend on what is measured.
 """
 
 import asyncio
@@ -28,6 +28,7 @@ class Message:
 
     @property
     def first_line(self) -> str:
+        """Status line or request line."""
         return self.text.partition("\r\n")[0]
 
     @property
@@ -41,6 +42,7 @@ class Message:
         return self.header("CSeq").split()[1]
 
     def header(self, name: str) -> str:
+        """The value of a header; empty where there is none."""
         for line in self.text.split("\r\n"):
             if line.lower().startswith(name.lower() + ":"):
                 return line.partition(":")[2].strip()
@@ -54,6 +56,7 @@ class Datagrams(asyncio.DatagramProtocol):
         self.queue: asyncio.Queue[bytes] = asyncio.Queue()
 
     def datagram_received(self, data: bytes, addr: object) -> None:
+        """See `asyncio.DatagramProtocol`."""
         self.queue.put_nowait(data)
 
 
@@ -86,6 +89,7 @@ class Caller:
         return self._rtp, self._remote_rtp
 
     def send_raw(self, data: bytes) -> None:
+        """Sends bytes as they are."""
         self._transport.sendto(data, self._target)
 
     def invite(self, direction: str = "sendrecv") -> None:
@@ -229,3 +233,11 @@ def mu_law(payload: bytes) -> Pcm:
     code = ~np.frombuffer(payload, np.uint8)
     magnitude = (((code & 0x0F).astype(np.int32) << 3) + 0x84 << ((code >> 4) & 7).astype(np.int32)) - 0x84
     return np.where(code & 0x80, -magnitude, magnitude).astype(np.int16)
+
+
+def acknowledgement(refusal: Message) -> bytes:
+    """The ACK of a final response other than 2xx, in the same transaction (RFC 3261 section 17.1.1.3)."""
+    headers = [f"{name}: {refusal.header(name)}" for name in ("Via", "From", "To", "Call-ID")]
+    number = refusal.header("CSeq").split()[0]
+    uri = refusal.header("To").partition("<")[2].partition(">")[0]
+    return "\r\n".join([f"ACK {uri} SIP/2.0", *headers, f"CSeq: {number} ACK", "Content-Length: 0", "", ""]).encode()
