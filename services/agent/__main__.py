@@ -4,7 +4,10 @@ import asyncio
 import os
 
 from services.agent.settings import AgentSettings
+from services.common.errors import SetupError
 from services.common.settings import fail, load
+from services.common.telemetry.settings import TelemetrySettings
+from services.common.telemetry.start import start
 
 PROG = "agent"
 
@@ -18,10 +21,12 @@ def main() -> None:
     from services.agent import logs
     from services.agent.app import StartError, run
 
-    logs.set_up(settings.log_level, settings.log_personal_data)
     try:
+        telemetry = TelemetrySettings.read()
+        logs.set_up(settings.log_level, settings.log_personal_data, telemetry.log_format)
+        start("agent", telemetry)
         failure = asyncio.run(run(settings))
-    except StartError as error:
+    except (SetupError, StartError) as error:
         fail(PROG, str(error))
     if failure:
         raise SystemExit(f"{PROG}: error: {failure}")

@@ -13,7 +13,7 @@ from typing import Any
 
 import grpc
 
-from services.agent import kube
+from services.agent import kube, metrics
 from services.agent.actions.webhook import Webhooks
 from services.agent.api.app import Doors, make_api
 from services.agent.api.keys import KeyRing
@@ -158,6 +158,7 @@ async def start(settings: AgentSettings, stack: AsyncExitStack) -> Running:
         without_echo_canceller=settings.legs_without_echo_canceller,
     )
     switchboard = Switchboard(agent_id, slots, book, around)
+    metrics.observe(switchboard, models)
     call_desk = CallDesk(switchboard, settings.ring_timeout)
 
     def register(server: grpc.aio.Server) -> None:

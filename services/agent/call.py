@@ -11,13 +11,16 @@ from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.worker import PipelineParams, PipelineWorker
 from pipecat.workers.runner import WorkerRunner
 
+from services.agent import metrics
 from services.agent.actions.runner import ActionRunner
 from services.agent.actions.webhook import Webhooks
 from services.agent.conversation import Entry, Role
 from services.agent.echo import PlayedLine
 from services.agent.events import INTERNAL, CallRecord, CallState, Dtmf, Event, EventBus, Speaking
 from services.agent.legs.base import (
+    BROKEN,
     INPUT_RATE,
+    LOST_LEG,
     CallRefusedError,
     DecliningLeg,
     Leg,
@@ -47,6 +50,7 @@ from services.common.logs import impersonal
 log = logging.getLogger(__name__)
 
 ANSWER_S = 15.0  # media must flow this soon after the answer
+TOO_LONG = "longest duration of a call reached"
 TEARDOWN_S = 5.0  # each part of the clean-up gets this long
 
 
@@ -198,16 +202,31 @@ class Call:
 
     async def _live(self) -> None:
         reason = "internal failure"
+        outcome = "failed"
         try:
             reason = await self._talk()
+            outcome = self._ended_by(reason)
         except LegError as error:
             reason = str(error)
+            outcome = self._ended_by(reason)
         except NotAnsweredError as error:
             reason = error.reason
+            outcome = "unanswered"
         except Exception:
             log.exception("a call broke", extra={"call_id": self.call_id})
         finally:
+            metrics.over(self.leg.kind, outcome)
             await self._wind_up(reason)
+
+    def _ended_by(self, reason: str) -> str:
+        """Who or what ended it, as `catalogue.OUTCOMES` tells them apart."""
+        if self.record.state is CallState.RINGING:
+            return "unanswered"
+        if self._hang_up.done() or reason == TOO_LONG:
+            return "agent"
+        if reason in BROKEN or not self.leg.ended.done():
+            return "failed"
+        return "lost" if reason in LOST_LEG else "caller"
 
     async def _talk(self) -> str:
         """Answers, and runs the pipeline until someone ends the call; returns who or what did."""
@@ -269,7 +288,7 @@ class Call:
         anything: set[asyncio.Future[Any]] = {running, *endings}
         done, _ = await asyncio.wait(anything, timeout=self._around.max_call_s, return_when=asyncio.FIRST_COMPLETED)
         if not done:
-            return "longest duration of a call reached"
+            return TOO_LONG
         for ending in endings:
             if ending in done:
                 return ending.result()
@@ -314,6 +333,7 @@ class Call:
             self._change(CallState.LIVE)
 
     def _publish(self, event: Event) -> None:
+        metrics.happened(self.leg.kind, event)
         self._to_screen.put_nowait(event)
         if not isinstance(event, INTERNAL):
             self._publish_outside(event)

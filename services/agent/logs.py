@@ -8,9 +8,9 @@ from loguru import logger as pipecat_logger
 from services.common import logs
 
 
-def set_up(level: str | int, personal_data: bool = False) -> None:
+def set_up(level: str | int, personal_data: bool = False, log_format: logs.Format = "text") -> None:
     """Logs to stderr. Of pipecat's own lines only warnings are shown: they cannot be searched for what callers say."""
-    logs.set_up(level, personal_data)
+    logs.set_up(level, personal_data, log_format=log_format)
     pipecat_logger.remove()
     # Its WebRTC transport warns at each call that there is no camera.
     quieter: dict[str | None, str | int | bool] = {"": True, "pipecat.transports.smallwebrtc": "ERROR"}

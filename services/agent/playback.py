@@ -47,6 +47,8 @@ class Playback:
         self._anchor: float | None = None  # wall clock at which sample `_anchor_sample` is heard
         self._anchor_sample = 0
         self._complete = False
+        self.gaps = 0  # silences because audio was not there in time
+        self.gap_s = 0.0  # and their length
 
     @property
     def last_tokens(self) -> int:
@@ -75,6 +77,9 @@ class Playback:
         packet_bytes = self._packet_samples * BYTES_PER_SAMPLE
         if len(self._pending) >= packet_bytes and (self._anchor is None or self._heard_samples(now) >= self._sent):
             # The first packet, or the first after the well ran dry: the clock starts anew.
+            if self._anchor is not None:
+                self.gaps += 1
+                self.gap_s += max(0.0, now - self._anchor - (self._sent - self._anchor_sample) / self.rate)
             self._anchor, self._anchor_sample = now, self._sent
         packets = []
         while len(self._pending) >= packet_bytes and self._sent < self._heard_samples(now) + self._lead_samples:

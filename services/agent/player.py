@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import soxr
 
+from services.agent import metrics
 from services.agent.legs.base import PACKET_MS, OwnQueue
 from services.agent.playback import Heard, Playback
 
@@ -93,6 +94,14 @@ class Player:
         self._early.clear()
         if self._complete:
             self._finish(playback)
+        try:
+            await self._send(playback, media)
+        finally:
+            if playback.gaps:
+                metrics.PLAYBACK_GAPS.add(playback.gaps)
+                metrics.PLAYBACK_GAP.add(playback.gap_s)
+
+    async def _send(self, playback: Playback, media: Media) -> None:
         while self._heard is None:
             self._changed.clear()
             now = self._clock()

@@ -9,7 +9,7 @@ from enum import Enum
 
 from services.agent.conversation import Entry
 from services.agent.events import CallState
-from services.agent.legs.base import Leg, LegKind
+from services.agent.legs.base import NO_AUDIO, WORKER_DIED, Leg, LegKind
 from services.agent.personas import Persona
 from services.agent.state.address import StateError
 from services.agent.state.connection import AWAY
@@ -23,9 +23,9 @@ MOVED = "continued at another agent"
 RESUMABLE = frozenset({LOST, STOPPED, MOVED})  # ends after which a page may go on
 # Ends of a phone call that neither side wanted, as far as we can tell: a caller's dead zone looks like a hang-up.
 CUT = RESUMABLE | {
-    "SIP worker died",
+    WORKER_DIED,
     "agent stopped",
-    "no audio",
+    NO_AUDIO,
     "internal failure",
     "speech services failed",
     "the media pipeline stopped",

@@ -6,10 +6,11 @@ import logging
 import uuid
 from typing import Any
 
+from services.agent import metrics
 from services.agent.admission import Admission, Place
 from services.agent.call import Call, Surroundings
 from services.agent.events import CallRecord
-from services.agent.legs.base import CallRefusedError, Dialler, Leg, LegError, UnsupportedByLegError
+from services.agent.legs.base import CallRefusedError, Dialler, Leg, LegError, LegKind, UnsupportedByLegError
 from services.agent.models import ModelError
 from services.agent.outbound.placed import DialOptions
 from services.agent.persona_store.book import PersonaBook, StoredPersona
@@ -64,7 +65,7 @@ class Switchboard:
 
     async def __call__(self, leg: Leg) -> str:
         """See `CallAcceptor`."""
-        place = self._enter()
+        place = self._enter(leg.kind)
         try:
             stored = await self._personas.answering(leg.to)
             past = await self.around.returns.of_caller(leg, stored.persona)
@@ -83,7 +84,7 @@ class Switchboard:
             TakenError: another call goes on with it, or Redis is away.
             CallRefusedError: no room.
         """
-        place = self._enter()
+        place = self._enter(leg.kind)
         try:
             return await self._go_on(leg, past, place)
         except TakenError:
@@ -120,11 +121,12 @@ class Switchboard:
         if call_id in self._calls:
             self._calls[call_id].resume_with(digest)
 
-    def _enter(self) -> Place:
+    def _enter(self, leg: LegKind) -> Place:
         try:
             place = self._admission.enter()
         except (AtCapacityError, DrainingError) as error:
             log.info("call refused", extra={"why": error.code.name})
+            metrics.refused(leg, "draining" if isinstance(error, DrainingError) else "capacity")
             raise self._admission.refusal(error) from error
         return place
 
@@ -163,15 +165,19 @@ class Switchboard:
             await asyncio.wait(either, timeout=PREPARE_S, return_when=asyncio.FIRST_COMPLETED)
             for ending, reason in zip(endings, ("the caller gave up", "hung up while it rang"), strict=False):
                 if ending.done():
+                    metrics.over(call.leg.kind, "unanswered")
                     raise CallRefusedError(reason)
             if not preparing.done():
+                metrics.refused(call.leg.kind, "fault")
                 raise self._admission.fault("the speech services are too slow")
             preparing.result()
         except ModelError as error:
             log.warning("call refused", extra={"call_id": call.call_id, "stage": error.stage, "why": error.code.name})
+            metrics.refused(call.leg.kind, "no_model")
             raise self._admission.no_room("the speech services have no room") from error
         except AWAY as error:
             log.warning("call refused", extra={"call_id": call.call_id, "why": type(error).__name__})
+            metrics.refused(call.leg.kind, "fault")
             raise self._admission.fault("the call cannot be recorded") from error
         finally:
             preparing.cancel()

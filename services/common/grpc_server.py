@@ -199,7 +199,7 @@ class Server:
         guards: list[grpc.aio.ServerInterceptor] = [] if tokens is None else [TokenInterceptor(tokens)]
         self._service = service
         self._address = address
-        self._slots = slots
+        self.slots = slots
         options = [
             ("grpc.so_reuseport", 0),  # a taken port must be an error, not a silent second listener
             ("grpc.max_receive_message_length", _MAX_READ_BYTES),
@@ -237,12 +237,12 @@ class Server:
 
     async def drain(self, grace_s: float) -> None:
         """Takes no new streams, lets the live ones finish for `grace_s` seconds, then stops."""
-        self._slots.draining = True
+        self.slots.draining = True
         await self._health.enter_graceful_shutdown()
         # A call that comes in while gRPC itself stops is CANCELLED, which no client can tell from its own doing. So the
         # servicer refuses new streams with UNAVAILABLE for as long as old ones live, and gRPC stops after them.
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._slots.wait_idle(), grace_s)
+            await asyncio.wait_for(self.slots.wait_idle(), grace_s)
         await self._server.stop(min(grace_s, _LAST_CALLS_S))
 
 

@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 from services.common import logs
 from services.common.errors import SetupError, WeightsError
 from services.common.settings import ModelServiceSettings
+from services.common.telemetry.settings import TelemetrySettings
 from services.common.triton_host import Command, Host, HostedModel
 from services.common.triton_reply import Merge, Outbox, Reply, never
 from services.common.triton_wire import COMMAND, Array
@@ -89,7 +90,8 @@ class PythonModel(Generic[S]):
         name = args["model_name"]
         try:
             settings = read_settings(self.settings, args["model_config"])
-            logs.set_up(settings.log_level, settings.log_personal_data, f"{name} ")
+            telemetry = TelemetrySettings.read()
+            logs.set_up(settings.log_level, settings.log_personal_data, f"{name} ", telemetry.log_format)
             model = type(self).load(settings)
         except (WeightsError, SetupError, ValueError) as error:
             raise self.backend.TritonModelException(f"{name}: {error}") from error

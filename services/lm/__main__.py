@@ -6,6 +6,11 @@ from services.common import logs
 from services.common.errors import ServiceError, SetupError, WeightsError
 from services.common.grpc_server import Server, Slots, serve_until_signal
 from services.common.settings import fail, load
+from services.common.telemetry import catalogue
+from services.common.telemetry.metrics import gauge
+from services.common.telemetry.model_service import observe
+from services.common.telemetry.settings import TelemetrySettings
+from services.common.telemetry.start import start
 from services.lm.build import Built, Settings, build
 from services.lm.prompt import ChatTemplate
 from services.lm.servicer import SERVICE, VoiceLMServicer
@@ -17,8 +22,10 @@ PROG = "services.lm"
 def main() -> None:
     """Loads everything, then serves until a signal. Exit status 2 when it cannot."""
     settings = load(Settings, PROG)
-    logs.set_up(settings.log_level, settings.log_personal_data)
     try:
+        telemetry = TelemetrySettings.read()
+        logs.set_up(settings.log_level, settings.log_personal_data, log_format=telemetry.log_format)
+        start("lm", telemetry)
         if settings.backend == "triton":
             asyncio.run(serve_over_triton(settings))
             return
@@ -35,6 +42,9 @@ async def serve(settings: Settings, built: Built, template: ChatTemplate) -> Non
     slots = _slots(settings)
     try:
         servicer = VoiceLMServicer(built.engine, template, slots, built.revision, built.kv_tokens)
+        observe("lm", slots, built.pending)
+        if (kv_used := built.kv_used) is not None:
+            gauge(catalogue.LM_KV_USED, lambda: [(kv_used(), {})])
         await serve_until_signal(_server(servicer, settings.listen, slots), PROG, settings.drain_seconds)
     finally:
         built.engine.stop()
@@ -52,6 +62,7 @@ async def serve_over_triton(settings: Settings) -> None:
         engine = await TritonEngine.connect(model)
         servicer = VoiceLMServicer(engine, engine.template, slots, engine.revision, engine.kv_tokens, engine.check)
         server = _server(servicer, settings.listen, slots)
+        observe("lm", slots)
         async with watched(server, engine.check):
             await serve_until_signal(server, PROG, settings.drain_seconds)
 

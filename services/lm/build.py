@@ -1,6 +1,7 @@
 """The language model's settings and the engine that they describe: one place for the service and for Triton."""
 
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,6 +10,7 @@ from pydantic_settings import SettingsConfigDict
 
 from services.common.errors import SetupError
 from services.common.settings import ModelServiceSettings
+from services.common.telemetry.model_service import EngineMeter
 from services.lm.engine import Engine
 from services.lm.prompt import ChatTemplate
 
@@ -41,11 +43,17 @@ class Built:
         engine: whichever one.
         revision: of the checkpoint.
         kv_tokens: tokens whose keys and values it can hold; 0 when it does not say.
+        pending: sessions that have something to compute. From any thread.
+        kv_used: share of the memory for keys and values that is taken; None where the engine does not say.
+        meter: its times, where it takes them.
     """
 
     engine: Engine
     revision: str
     kv_tokens: int
+    pending: Callable[[], int]
+    kv_used: Callable[[], float] | None = None
+    meter: EngineMeter | None = None
 
 
 def build(settings: Settings, template: ChatTemplate) -> Built:
@@ -75,7 +83,7 @@ def _build_torch(settings: Settings, template: ChatTemplate) -> Built:
         engine, revision = build(settings.weights, template, described)
     except ValueError as error:
         raise SetupError(str(error)) from error
-    return Built(engine, revision, engine.kv_tokens)
+    return Built(engine, revision, engine.kv_tokens, lambda: engine.pending, lambda: engine.kv_used, engine.meter)
 
 
 def _build_vllm(settings: Settings, template: ChatTemplate) -> Built:
@@ -101,4 +109,4 @@ def _build_vllm(settings: Settings, template: ChatTemplate) -> Built:
         )
     except ValueError as error:
         raise SetupError(str(error)) from error
-    return Built(engine, revision, engine.kv_tokens)
+    return Built(engine, revision, engine.kv_tokens, lambda: engine.pending)

@@ -6,6 +6,9 @@ from services.common import logs
 from services.common.errors import ServiceError, SetupError, WeightsError
 from services.common.grpc_server import serve_until_signal
 from services.common.settings import fail, load
+from services.common.telemetry.model_service import observe
+from services.common.telemetry.settings import TelemetrySettings
+from services.common.telemetry.start import start
 from services.tokenizer.build import Settings, build
 from services.tokenizer.engine import TokenizerEngine
 from services.tokenizer.servicer import make_server
@@ -17,7 +20,9 @@ async def serve(settings: Settings, engine: TokenizerEngine) -> None:
     """Serves over this process's engine until a signal. Raises OSError where the address cannot be listened on."""
     try:
         await engine.warm_up()
-        await serve_until_signal(make_server(engine, settings.listen, settings.capacity), PROG, settings.drain_seconds)
+        server = make_server(engine, settings.listen, settings.capacity)
+        observe("tokenizer", server.slots, lambda: engine.pending)
+        await serve_until_signal(server, PROG, settings.drain_seconds)
     finally:
         engine.close()
 
@@ -31,6 +36,7 @@ async def serve_over_triton(settings: Settings) -> None:
     async with connected(settings.triton_url, MODEL, settings.wait_for_triton, settings.triton_tls) as model:
         backend = await TritonTokenizerBackend.connect(model)
         server = make_server(backend, settings.listen, settings.capacity, backend.check)
+        observe("tokenizer", server.slots)
         async with watched(server, backend.check):
             await serve_until_signal(server, PROG, settings.drain_seconds)
 
@@ -38,8 +44,10 @@ async def serve_over_triton(settings: Settings) -> None:
 def main() -> None:
     """Exits with status 2 and one line on stderr where settings, weights, device, Triton or port are not usable."""
     settings = load(Settings, PROG)
-    logs.set_up(settings.log_level, settings.log_personal_data)
     try:
+        telemetry = TelemetrySettings.read()
+        logs.set_up(settings.log_level, settings.log_personal_data, log_format=telemetry.log_format)
+        start("tokenizer", telemetry)
         if settings.backend == "triton":
             asyncio.run(serve_over_triton(settings))
         else:

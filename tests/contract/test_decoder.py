@@ -302,7 +302,7 @@ async def test_two_hundred_streams_given_up_leave_nothing(checkpoint: Checkpoint
         for _ in range(streams // at_once):
             await asyncio.gather(*(give_up(service) for _ in range(at_once)))
             await service.until_active(0)
-        assert (service.engine.open_streams, service.server._slots.active) == (0, 0)
+        assert (service.engine.open_streams, service.server.slots.active) == (0, 0)
         while service.engine.pending_blocks or len(asyncio.all_tasks()) > before:
             await asyncio.sleep(0.01)
         assert len(await service.speak(codes(some_codes(12)))) == 2 * samples(12)
@@ -314,7 +314,7 @@ async def test_draining(checkpoint: Checkpoint) -> None:
         await call.write(codes(some_codes(10)))
         await call.read()
         drained = asyncio.create_task(service.server.drain(60))
-        while not service.server._slots.draining:
+        while not service.server.slots.draining:
             await asyncio.sleep(0.01)
         await call.done_writing()
         rest = await remaining(call)

@@ -74,7 +74,7 @@ async def local_tokenizer() -> AsyncIterator[Running]:
     settings = tokenizer_build.Settings(weights=nano_weights()["tokenizer"], listen=ANY, threads=1)
     engine = tokenizer_build.build(settings)
     server = tokenizer_servicer.make_server(engine, ANY, SLOTS)
-    async with _serving(server, server._slots, tokenizer_pb2_grpc.SpeechTokenizerStub) as running:
+    async with _serving(server, server.slots, tokenizer_pb2_grpc.SpeechTokenizerStub) as running:
         yield running
     engine.close()
 
@@ -84,7 +84,7 @@ async def triton_tokenizer(url: str) -> AsyncIterator[Running]:
     async with connected(url, TOKENIZER, 60) as model:
         backend = await TritonTokenizerBackend.connect(model)
         server = tokenizer_servicer.make_server(backend, ANY, SLOTS, backend.check)
-        async with _serving(server, server._slots, tokenizer_pb2_grpc.SpeechTokenizerStub) as running:
+        async with _serving(server, server.slots, tokenizer_pb2_grpc.SpeechTokenizerStub) as running:
             running.model = model
             yield running
 
@@ -94,7 +94,7 @@ async def local_decoder() -> AsyncIterator[Running]:
     settings = decoder_build.Settings(weights=nano_weights()["decoder"], listen=ANY, threads=1)
     engine = decoder_build.build(settings)
     server = decoder_servicer.make_server(engine, ANY, SLOTS)
-    async with _serving(server, server._slots, decoder_pb2_grpc.SpeechDecoderStub) as running:
+    async with _serving(server, server.slots, decoder_pb2_grpc.SpeechDecoderStub) as running:
         yield running
     engine.close()
 
@@ -104,7 +104,7 @@ async def triton_decoder(url: str) -> AsyncIterator[Running]:
     async with connected(url, DECODER, 60) as model:
         backend = await TritonDecoderBackend.connect(model)
         server = decoder_servicer.make_server(backend, ANY, SLOTS, backend.check)
-        async with _serving(server, server._slots, decoder_pb2_grpc.SpeechDecoderStub) as running:
+        async with _serving(server, server.slots, decoder_pb2_grpc.SpeechDecoderStub) as running:
             running.model = model
             yield running
 

@@ -14,6 +14,9 @@ if TYPE_CHECKING:  # settings are read before pipecat is loaded, which takes lon
     from pipecat.transports.base_transport import BaseTransport
 
 INPUT_RATE = 16_000  # hertz; what a leg delivers, whatever its codec
+NO_AUDIO, CALLER_LOST, WORKER_DIED = "no audio", "the connection to the page was lost", "SIP worker died"
+LOST_LEG = frozenset({NO_AUDIO, CALLER_LOST})  # reasons of `Leg.ended` that are the network's
+BROKEN = frozenset({WORKER_DIED})  # and ours
 PACKET_MS = 20  # duration of one outgoing packet
 
 

@@ -75,12 +75,14 @@ class JitterCounts:
         lost: packets that were given up on, those that came too late among them.
         late: packets that came too late or twice.
         concealed: ticks of audio that stand for missing ones.
+        jitter: of the packets' arrival, seconds (RFC 3550 section 6.4.1).
     """
 
     received: int = 0
     lost: int = 0
     late: int = 0
     concealed: int = 0
+    jitter: float = 0.0
 
 
 @dataclass
@@ -139,6 +141,10 @@ class JitterBuffer:
             if abs(timestamp - newest.timestamp) > self.settings.jump * TICKS_PER_S:
                 self._begin_anew()
                 newest = None
+        if self._arrivals:
+            before, came = self._arrivals[-1]
+            difference = abs((now - came) - (timestamp - before) / TICKS_PER_S)
+            self.counts.jitter += (difference - self.counts.jitter) / 16
         packet = _Packet(sequence, timestamp, ticks, payload, now)
         if newest is None or timestamp > newest.timestamp:
             self._newest = packet

@@ -5,13 +5,14 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from baresip import BaresipError, Call, CallState, DigitEvent, Event, StackEvent
+from baresip import BaresipError, Call, CallState, CallStats, DigitEvent, Event, StackEvent
 
-from services.agent.legs.base import CallRefusedError, LegError, LegKind
+from services.agent.legs.base import NO_AUDIO, CallRefusedError, LegError, LegKind
 from services.agent.legs.sip_media import SipMedia
 from services.agent.legs.sip_parties import NUMBER, SIP_URI, host_of
 from services.agent.legs.sip_settings import UNAVAILABLE, SipSettings
 from services.agent.legs.sip_transport import SipTransport
+from services.agent.media_quality import Reception
 
 Refuse = Callable[[str, int, str, int], Awaitable[bool]]
 
@@ -50,6 +51,7 @@ class SipLeg:
         self._domain = domain
         self._refuse = refuse
         self.media = SipMedia(call.audio)
+        self.on_received: Callable[[Reception], None] = lambda reception: None
         self._transport: SipTransport | None = None
         self._incoming = call.state is CallState.INCOMING
         self._answered = False
@@ -227,13 +229,15 @@ class SipLeg:
             self._note_hold()
         elif event.event is Event.CALL_CLOSED:
             self._end(self._reason(event.text or ""))
+            if self._established.done() and self._call.final_stats is not None:
+                self.on_received(reception_of(self._call.final_stats))
 
     def _note_hold(self) -> None:
         self.media.held = self._call.is_on_hold or self._call.remote_on_hold
 
     def _reason(self, text: str) -> str:
         if self._established.done():
-            return {"rtp stream error": "no audio", "Call transfered": "transferred"}.get(text, "caller hung up")
+            return {"rtp stream error": NO_AUDIO, "Call transfered": "transferred"}.get(text, "caller hung up")
         if self._incoming:
             return "caller gave up"
         status = text.partition(" ")[0]
@@ -250,3 +254,13 @@ class SipLeg:
             self._limit.cancel()
         if not self.ended.done():
             self.ended.set_result(reason)
+
+
+def reception_of(stats: CallStats) -> Reception:
+    """What the stack counted. RTCP's figures are zero in a call too short for it, the jitter buffer's are not."""
+    return Reception(
+        packets=stats.rx_packets,
+        lost=max(stats.rx_lost, stats.jbuf_lost or 0),
+        jitter_s=(stats.rx_jitter_ms or stats.jbuf_jitter_ms or 0) / 1000,
+        delay_s=(stats.rtt_ms / 2 + (stats.jbuf_delay_ms or 0)) / 1000,
+    )

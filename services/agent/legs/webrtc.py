@@ -9,9 +9,12 @@ from typing import Any
 from aiortc import RTCIceCandidate, RTCIceServer
 from pipecat.transports.base_transport import BaseTransport, TransportParams
 
-from services.agent.legs.base import INPUT_RATE, PACKET_MS, LegError, LegKind, UnsupportedByLegError
+from services.agent import metrics
+from services.agent.e_model import G711_CONCEALED
+from services.agent.legs.base import CALLER_LOST, INPUT_RATE, PACKET_MS, LegError, LegKind, UnsupportedByLegError
 from services.agent.legs.webrtc_connection import Connection, Transport
 from services.agent.legs.webrtc_sdp import BadOfferError, opus_only
+from services.agent.media_quality import Reception
 from services.agent.rtvi import CLIENT_READY, bot_ready
 
 log = logging.getLogger(__name__)
@@ -21,7 +24,6 @@ HANG_UP_MESSAGES = ("disconnect-bot",)  # RTVI's word for it
 SILENT_S = 5.0  # without a packet the page is gone: browsers send all the time, muted or not
 WATCH_S = 0.5
 CALLER_HUNG_UP = "the caller hung up"
-CALLER_LOST = "the connection to the page was lost"
 
 
 class WebRtcLeg:
@@ -92,6 +94,7 @@ class WebRtcLeg:
                 raise LegError(self._ended.result())
             self._keep()
             self._lose()  # the whole of the time again
+            self._tell_of_audio()
             self._connected.clear()
             try:
                 await self._connection.renegotiate(offer, "offer", restart_pc=True)
@@ -189,13 +192,7 @@ class WebRtcLeg:
             await asyncio.gather(self._watching, return_exceptions=True)
             self._watching = None
         async with self._one_offer:
-            audio = self._connection.caller_audio
-            if audio is not None:
-                counts = audio.counts
-                log.info(
-                    "audio from the page",
-                    extra={"packets": counts.received, "lost": counts.lost, "late": counts.late},
-                )
+            self._tell_of_audio()
             self._connection.release()
             await self._connection.disconnect()
 
@@ -206,6 +203,15 @@ class WebRtcLeg:
     async def send_dtmf(self, digits: str) -> None:
         """A browser takes no keys."""
         raise UnsupportedByLegError("a WebRTC call takes no DTMF")
+
+    def _tell_of_audio(self) -> None:
+        """How it came in over the connection that ends."""
+        audio = self._connection.caller_audio
+        if audio is None:
+            return
+        counts = audio.counts
+        log.info("audio from the page", extra={"packets": counts.received, "lost": counts.lost, "late": counts.late})
+        metrics.received(self.kind, Reception(counts.received, counts.lost, counts.jitter, codec=G711_CONCEALED))
 
     def _listen(self) -> None:
         peer = self._connection.pc

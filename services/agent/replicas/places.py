@@ -14,11 +14,15 @@ from services.agent.replicas.pool import Pool
 from services.agent.replicas.replica import Replica
 from services.agent.replicas.stages import ReserveCall
 from services.common.reservations import METADATA_KEY
+from services.common.telemetry import catalogue
+from services.common.telemetry.metrics import counter
 from trunkline.v1 import decoder_pb2_grpc, lm_pb2_grpc, tokenizer_pb2_grpc
 
 log = logging.getLogger(__name__)
 
 S = TypeVar("S")
+
+_FAILURES = counter(catalogue.REPLICA_FAILURES)
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +80,7 @@ class Place(Generic[S]):
         extra = {"stage": self.pool.stage.name, "address": replica.address, "call_id": self._call_id}
         log.warning("a replica failed a call", extra=extra)
         replica.breaker.failure()
+        _FAILURES.add(1, {"service": self.pool.stage.name})
         self._avoided = replica
         if self._seat is not None and self._seat.replica is replica:
             self._leave()

@@ -5,13 +5,17 @@ import contextlib
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from services.common.errors import DrainingError
+from services.common.telemetry import traces
+from services.common.telemetry.model_service import EngineMeter
 from services.lm.engine import Emit, Event, GenerationSettings
 from services.lm.torch_engine.scheduler import Scheduler
 from services.lm.torch_engine.sessions import SessionState
+from services.lm.torch_engine.stages import AnswerStages
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +27,8 @@ class TorchEngine:
 
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
+        self.meter = EngineMeter("lm")
+        self._traced: dict[SessionState, AnswerStages] = {}  # answers whose stages are told of
         self._commands: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._outbox = _Outbox()
         self._stopped = False
@@ -38,6 +44,16 @@ class TorchEngine:
     def kv_tokens(self) -> int:
         """Tokens whose keys and values fit into memory, over all sessions."""
         return self._scheduler.kv_tokens
+
+    @property
+    def pending(self) -> int:
+        """Sessions that have tokens to compute. From any thread."""
+        return self._scheduler.pending
+
+    @property
+    def kv_used(self) -> float:
+        """Share of the memory for keys and values that is taken. From any thread."""
+        return self._scheduler.kv_used
 
     async def open(self, tokens: Sequence[int], emit: Emit) -> "TorchSession":
         """See `Engine.open`."""
@@ -94,6 +110,10 @@ class TorchEngine:
         """Runs `command` on the engine's thread; nobody waits for it."""
         self._commands.put(command)
 
+    def trace(self, state: SessionState, stages: AnswerStages) -> None:
+        """Has the stages of the answer that begins told of. On the engine's thread."""
+        self._traced[state] = stages
+
     def _close_orphan(self, opening: "asyncio.Future[SessionState]") -> None:
         if not opening.cancelled() and opening.exception() is None:
             state = opening.result()
@@ -106,14 +126,32 @@ class TorchEngine:
                 command = self._commands.get(block=not self._scheduler.has_work)
             except queue.Empty:
                 try:
-                    self._scheduler.step()
+                    self._step()
                 except Exception:  # its sessions have been told; the others go on
                     log.exception("a step of the language model failed")
             else:
                 if command is None:
                     return
                 command()
+            if self._traced:
+                self._tell_of_finished()
             self._outbox.send()
+
+    def _step(self) -> None:
+        began = time.monotonic()
+        served = self._scheduler.step().served
+        ended = time.monotonic()
+        self.meter.stepped(len(served), ended - began)
+        for state in served:
+            if state.due is not None:
+                self.meter.waited(began - state.due)
+                state.due = None
+            if state in self._traced:
+                self._traced[state].served(began, ended, len(state.tokens))
+
+    def _tell_of_finished(self) -> None:
+        for state in [state for state in self._traced if state.answer is None]:
+            self._traced.pop(state).tell(time.monotonic(), len(state.tokens))
 
 
 class TorchSession:
@@ -131,11 +169,26 @@ class TorchSession:
 
     async def append(self, tokens: Sequence[int]) -> int:
         """See `Session.append`."""
-        return await self._engine.call(lambda: self._scheduler.append(self._state, tokens))
+        asked = time.monotonic()
+
+        def append() -> int:
+            length = self._scheduler.append(self._state, tokens)
+            self._state.due = self._state.due or asked
+            return length
+
+        return await self._engine.call(append)
 
     async def generate(self, settings: GenerationSettings) -> None:
         """See `Session.generate`."""
-        await self._engine.call(lambda: self._scheduler.generate(self._state, settings))
+        asked, parent = time.monotonic(), traces.current()
+
+        def generate() -> None:
+            self._scheduler.generate(self._state, settings)
+            self._state.due = self._state.due or asked
+            if parent is not None:
+                self._engine.trace(self._state, AnswerStages(parent, asked, len(self._state.tokens)))
+
+        await self._engine.call(generate)
 
     async def truncate(self, length: int) -> int:
         """See `Session.truncate`."""

@@ -36,6 +36,17 @@ class Chunks:
         return 1 + past / self.reach
 
 
+@dataclass(frozen=True)
+class Step:
+    """What a step did.
+
+    Attributes:
+        served: the sessions whose tokens it computed.
+    """
+
+    served: tuple[SessionState, ...] = ()
+
+
 class Scheduler:
     """Continuous batching: each step advances every answer by one token, and prompts by a chunk.
 
@@ -138,13 +149,23 @@ class Scheduler:
         """Whether `step` has anything to do."""
         return not self._stuck and any(state.pending for state in self._live)
 
-    def step(self) -> None:
+    @property
+    def pending(self) -> int:
+        """Sessions that have tokens to compute. From any thread."""
+        return sum(bool(state.pending) for state in tuple(self._live))
+
+    @property
+    def kv_used(self) -> float:
+        """Share of the memory for keys and values that is taken. From any thread."""
+        return 1.0 - self._runner.pool.free / self._runner.pool.blocks
+
+    def step(self) -> Step:
         """Runs the model once over what is pending, and continues every answer whose tokens are all computed."""
         self._time += 1
         batch = self._batch()
         if not batch:
             self._stuck = True
-            return
+            return Step()
         asking = [state for state, count in batch if state.answer is not None and state.pending == count]
         spans = [
             Span(
@@ -163,6 +184,7 @@ class Scheduler:
             state.used = self._time
         # Who was served goes to the end, so that prompts share the steps fairly.
         self._live.sort(key=lambda state: state.used == self._time)
+        return Step(tuple(state for state, _ in batch))
 
     def _touch(self, state: SessionState) -> None:
         self._time += 1

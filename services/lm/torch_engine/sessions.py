@@ -17,6 +17,7 @@ class SessionState:
         asleep: gave up memory; what is missing is computed when the session is next added to.
         used: when it was last commanded or served, as a count that grows.
         started: the same for the start of its answer.
+        due: since when work waits that no step has taken yet, seconds on the engine's clock; None: there is none.
     """
 
     cache: KVCache
@@ -26,6 +27,7 @@ class SessionState:
     asleep: bool = False
     used: int = 0
     started: int = 0
+    due: float | None = None
 
     @property
     def pending(self) -> int:

@@ -36,6 +36,11 @@ class VllmEngine:
         """How many requests vLLM has, those that wait for more input among them."""
         return int(self.core.llm.get_num_unfinished_requests())
 
+    @property
+    def pending(self) -> int:
+        """Answers under way. From any thread."""
+        return sum(session.answering for session in tuple(self.core.sessions))
+
     async def open(self, tokens: Sequence[int], emit: Emit) -> VllmSession:
         """See `Engine.open`.
 

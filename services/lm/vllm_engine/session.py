@@ -60,6 +60,11 @@ class VllmSession:
         """All ids of the session; stable while nothing is being generated."""
         return self._tokens
 
+    @property
+    def answering(self) -> bool:
+        """An answer is under way."""
+        return self._answering is not None
+
     async def append(self, tokens: Sequence[int]) -> int:
         """See `Session.append`."""
         self._require_idle("append")

@@ -12,7 +12,15 @@ import tempfile
 from pathlib import Path
 
 import services
-from services.agent.legs.base import CallAcceptor, CallRefusedError, LegError, UnsupportedByLegError
+from services.agent import metrics
+from services.agent.legs.base import (
+    WORKER_DIED,
+    CallAcceptor,
+    CallRefusedError,
+    LegError,
+    LegKind,
+    UnsupportedByLegError,
+)
 from services.agent.legs.sip import SipSettings
 from services.agent.legs.sip_workers.connection import Connection, ConnectionBrokenError
 from services.agent.legs.sip_workers.leg import RemoteSipLeg
@@ -29,6 +37,7 @@ from services.agent.legs.sip_workers.messages import (
     Ping,
     Play,
     Ready,
+    Received,
     Reply,
     Request,
     Start,
@@ -36,6 +45,7 @@ from services.agent.legs.sip_workers.messages import (
     Verdict,
     Withdraw,
 )
+from services.agent.media_quality import Reception
 from services.common import logs
 
 log = logging.getLogger(__name__)
@@ -46,7 +56,7 @@ PING_S = 5.0
 PATIENCE_S = 10.0  # for the answer to a ping
 MISSED_PINGS = 2  # in a row; one alone may mean that this process was suspended
 BACKLOG_BYTES = 64_000  # of PCM for a worker that does not take it; more would only be heard too late
-DIED, STOPPED = "SIP worker died", "agent stopped"
+DIED, STOPPED = WORKER_DIED, "agent stopped"
 
 
 class WorkerStartError(Exception):
@@ -220,6 +230,8 @@ class WorkerLink:
             case Ended(call=call, reason=reason):
                 if (ended := self.calls.pop(call, None)) is not None:
                     ended.end(reason)
+            case Received(packets=packets, lost=lost, jitter_s=jitter_s, delay_s=delay_s):
+                metrics.received(LegKind.SIP, Reception(packets, lost, jitter_s, delay_s))
             case Ready():
                 if not self._ready.done():
                     self._ready.set_result(message)

@@ -4,6 +4,8 @@ The agent asks (`Request`), and the worker answers each once (`Reply`); all else
 numbered by who begins them: the worker numbers those that come in from 1 up, the agent those it places from -1 down.
 """
 
+from typing import Literal
+
 import msgspec
 
 
@@ -82,11 +84,13 @@ class Start(Message, frozen=True):
         settings: its `SipSettings`, pickled: whatever they hold reaches the worker as it is.
         log_level: of our lines.
         personal_data: is logged, in marked fields.
+        log_format: of log lines.
     """
 
     settings: bytes
     log_level: int
     personal_data: bool = False
+    log_format: Literal["text", "json"] = "text"
 
 
 class Verdict(Message, frozen=True):
@@ -180,6 +184,15 @@ class Ended(Message, frozen=True):
     reason: str
 
 
+class Received(Message, frozen=True):
+    """A call is over: how its audio came in; see `Reception`."""
+
+    packets: int
+    lost: int
+    jitter_s: float
+    delay_s: float
+
+
 Ask = Answer | HangUp | Decline | Transfer | SendDtmf | Hold | Dial | Withdraw | Ping
 ToWorker = Start | Request | Verdict | Play | Flush
-ToAgent = Ready | Failed | Reply | Incoming | Heard | Key | Held | Ended
+ToAgent = Ready | Failed | Reply | Incoming | Heard | Key | Held | Ended | Received

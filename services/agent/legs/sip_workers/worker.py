@@ -29,6 +29,7 @@ from services.agent.legs.sip_workers.messages import (
     Ping,
     Play,
     Ready,
+    Received,
     Reply,
     Request,
     SendDtmf,
@@ -75,7 +76,7 @@ class Worker:
         first = await anext(messages, None)
         if not isinstance(first, Start):
             return 0 if first is None else 1
-        logs.set_up(first.log_level, first.personal_data)
+        logs.set_up(first.log_level, first.personal_data, first.log_format)
         # From the agent, which started this process, over a socket that nobody else has.
         settings: SipSettings = pickle.loads(first.settings)  # noqa: S301
         endpoint = SipEndpoint(settings, self._offer)
@@ -189,6 +190,9 @@ class Worker:
 
     def _keep(self, call: int, leg: SipLeg) -> None:
         self._legs[call] = leg
+        leg.on_received = lambda heard: self._agent.send(
+            Received(heard.packets, heard.lost, heard.jitter_s, heard.delay_s)
+        )
         leg.ended.add_done_callback(lambda _: self._over(call, leg))
 
     def _over(self, call: int, leg: SipLeg) -> None:
