@@ -48,6 +48,11 @@ class Message:
                 return line.partition(":")[2].strip()
         return ""
 
+    def route(self) -> list[str]:
+        """Its Record-Route, from the top."""
+        lines = [line for line in self.text.split("\r\n") if line.lower().startswith("record-route:")]
+        return [entry.strip() for line in lines for entry in line.partition(":")[2].split(",")]
+
 
 class Datagrams(asyncio.DatagramProtocol):
     """Queues what arrives."""
@@ -70,9 +75,12 @@ class Caller:
         self._transport, self._datagrams = sip
         self._rtp = rtp
         self.host, self.port = self._transport.get_extra_info("sockname")
+        self.contact = f"sip:wire@{self.host}:{self.port}"
         self.call_id = secrets.token_hex(8)
         self.tag = secrets.token_hex(4)
         self.to_tag = ""
+        self._route: list[str] = []  # proxies that want to see all requests of the dialog, the nearest first
+        self._remote_target = ""
         self._invite_branch = "z9hG4bKnone"
         self._cseq = 0
         self._sequence = itertools.count()
@@ -87,6 +95,11 @@ class Caller:
         """The socket for RTP, and where the far end wants it; once answered."""
         assert self._remote_rtp is not None
         return self._rtp, self._remote_rtp
+
+    @property
+    def remote_port(self) -> int:
+        """Where its Contact says that the far end of the dialog is; once answered, and through a proxy."""
+        return int(self._remote_target.rpartition(":")[2].partition(";")[0])
 
     def send_raw(self, data: bytes) -> None:
         """Sends bytes as they are."""
@@ -114,15 +127,17 @@ class Caller:
             branch = self._invite_branch
         to_tag = f";tag={self.to_tag}" if self.to_tag and method != "CANCEL" else ""
         target = f"{self._target[0]}:{self._target[1]}"
+        within = bool(self._route) and method != "CANCEL"
         lines = [
-            f"{method} sip:{self.called}@{target} SIP/2.0",
+            f"{method} {self._remote_target if within else f'sip:{self.called}@{target}'} SIP/2.0",
             f"Via: SIP/2.0/UDP {self.host}:{self.port};branch={branch};rport",
             "Max-Forwards: 70",
             f"From: <sip:wire@{self.host}:{self.port}>;tag={self.tag}",
             f"To: <sip:{self.called}@{target}>{to_tag}",
             f"Call-ID: {self.call_id}",
             f"CSeq: {self._cseq} {method}",
-            f"Contact: <sip:wire@{self.host}:{self.port}>",
+            f"Contact: <{self.contact}>",
+            *(f"Route: {proxy}" for proxy in self._route if within),
             *self.more_headers,
             *(["Content-Type: application/sdp"] if sdp else []),
             f"Content-Length: {len(sdp)}",
@@ -140,7 +155,7 @@ class Caller:
             for line in request.text.split("\r\n")
             if line.partition(":")[0].lower() in ("via", "from", "to", "call-id", "cseq")
         ]
-        contact = [f"Contact: <sip:wire@{self.host}:{self.port}>", "Content-Type: application/sdp"] if sdp else []
+        contact = [f"Contact: <{self.contact}>", "Content-Type: application/sdp"] if sdp else []
         lines = [f"SIP/2.0 {status}", *copied, *contact, f"Content-Length: {len(sdp)}"]
         self.send_raw(("\r\n".join(lines) + "\r\n\r\n" + sdp).encode())
 
@@ -208,6 +223,9 @@ class Caller:
     def _follow(self, response: Message) -> None:
         if ";tag=" in response.header("To"):
             self.to_tag = response.header("To").rpartition(";tag=")[2]
+        if response.route():
+            self._route = response.route()[::-1]
+            self._remote_target = response.header("Contact").partition("<")[2].partition(">")[0]
         for line in response.text.split("\r\n"):
             if line.startswith("m=audio"):
                 self._remote_rtp = (self._target[0], int(line.split()[1]))

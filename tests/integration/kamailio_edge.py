@@ -3,10 +3,13 @@
 import asyncio
 import contextlib
 import os
+import re
 import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import httpx
 
 from loadtest.sip.wire import caller
 from tests.integration.stack import HOST, ROOT
@@ -39,6 +42,7 @@ async def edge(
     desks: Sequence[str] = (),
     callers: Sequence[str] = (LOOPBACK,),
     environment: Mapping[str, str] | None = None,
+    prefix: Sequence[str] = (),
 ) -> AsyncIterator[Edge]:
     """A running Kamailio, its files in `directory`, that spreads calls over workers on these ports.
 
@@ -46,6 +50,7 @@ async def edge(
         desks: SIP URIs that a number from 200 to 299 is connected to; they take that number for their own.
         callers: lines of address.list.
         environment: more settings.
+        prefix: of the command.
     """
     port, tls_port, inside_port, metrics_port = free_ports(4)
     sets = [f"1 sip:{HOST}:{worker} 0" for worker in workers] + [f"2 {desk} 0" for desk in desks]
@@ -65,7 +70,7 @@ async def edge(
     }
     with (directory / "kamailio.log").open("wb") as output:
         process = await asyncio.create_subprocess_exec(
-            "kamailio", "-DD", "-E", "-m", "32", "-M", "8", "-f", str(CONFIG / "kamailio.cfg"),
+            *prefix, "kamailio", "-DD", "-E", "-m", "32", "-M", "8", "-f", str(CONFIG / "kamailio.cfg"),
             "-w", str(directory), "-Y", str(directory), env={**os.environ, **settings},
             stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output,
         )  # fmt: skip
@@ -108,3 +113,39 @@ async def _answers(running: Edge) -> None:
                     wire.request("OPTIONS")
                     await wire.response("OPTIONS", 200, 503, timeout_s=0.5)
                     return
+
+
+def tls_settings(directory: Path) -> dict[str, str]:
+    """TLS with `tls/certificate.pem` and its key in `directory`, where the configuration comes to lie too."""
+    text = (CONFIG / "tls.cfg").read_text()
+    for file, ours in (("tls.crt", "certificate.pem"), ("tls.key", "key.pem")):
+        text = text.replace(f"/etc/kamailio/tls/{file}", str(directory / "tls" / ours))
+    (directory / "tls.cfg").write_text(text)
+    return {"TRUNKLINE_EDGE_TLS": str(directory / "tls.cfg")}
+
+
+async def checked(environment: Mapping[str, str]) -> None:
+    """Kamailio's own check of the configuration, with the lists that come with it.
+
+    Raises:
+        AssertionError: it says anything but that the file is well.
+    """
+    files = {
+        "TRUNKLINE_EDGE_AGENTS_FILE": str(CONFIG / "dispatcher.list"),
+        "TRUNKLINE_EDGE_CALLERS_FILE": str(CONFIG / "address.list"),
+    }
+    process = await asyncio.create_subprocess_exec(
+        "kamailio", "-c", "-f", str(CONFIG / "kamailio.cfg"), env={**os.environ, **files, **environment},
+        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    _, errors = await process.communicate()
+    assert (process.returncode, errors.decode().strip()) == (0, "config file ok, exiting...")
+
+
+async def metric(running: Edge, name: str) -> float:
+    """A metric's value now; 0 when it is not there. Labels as `{caller="x", reason="y"}`."""
+    async with httpx.AsyncClient(timeout=START_S) as client:
+        text = (await client.get(f"http://{HOST}:{running.metrics_port}/metrics")).text
+    plain = text.replace(" {", "{")
+    found = re.search(rf"^trunkline_edge_{re.escape(name)} (\S+)", plain, re.MULTILINE)
+    return float(found[1]) if found else 0.0
