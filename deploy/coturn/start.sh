@@ -18,6 +18,7 @@ else
     secret=${TRUNKLINE_TURN_SECRET:-}
 fi
 [ -n "$secret" ] || fail "set TRUNKLINE_TURN_SECRET_FILE (or TRUNKLINE_TURN_SECRET) to what the agents have as --turn-secret-file"
+[ "$(printf '%s' "$secret" | wc -l)" -eq 0 ] || fail "the secret has more than one line"
 [ -w "$run" ] || fail "TRUNKLINE_TURN_RUN_DIR $run cannot be written"
 
 first=${TRUNKLINE_TURN_MIN_PORT:-49160}
