@@ -32,6 +32,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 WAIT_S = 60.0
 STRANGER, FLOODER, BUSY, ELSEWHERE = "127.0.0.2", "127.0.0.3", "127.0.0.4", "127.0.0.9"
 CALLERS = (LOOPBACK, f"1 {BUSY} 32 0 busy")
+MEDIA = "198.51.100.7"
 RATE_LIMIT = 10  # calls a second and source
 # Of RFC 4475: INVITEs that are valid, or whose fault is no proxy's business (a Date, a body).
 AN_AGENTS_TO_ANSWER = {"baddate", "esc01", "inv2543", "invut", "longreq", "sdp01"}
@@ -309,6 +310,7 @@ async def test_agents_are_found_by_name_and_calls_stay_when_they_leave_it(scene:
     settings = {
         "TRUNKLINE_EDGE_AGENTS_DNS": "agents.test",
         "TRUNKLINE_EDGE_AGENTS_PORTS": str(scene.lines.ports[0]),
+        "TRUNKLINE_EDGE_MEDIA_ADDRESS": MEDIA,
     }
     own_names = ("unshare", "--mount", "sh", "-c", f'mount --bind {hosts} /etc/hosts && exec "$@"', "sh")
 
@@ -321,7 +323,7 @@ async def test_agents_are_found_by_name_and_calls_stay_when_they_leave_it(scene:
         caller(front.port) as late,
     ):
         await logged(r"is found worker=sip:127\.0\.0\.1:\d+")
-        await stays.answered()
+        assert f"c=IN IP4 {MEDIA}\r\n" in (await stays.answered()).text
         hosts.write_text("")
         await logged("unable to resolve agents.test")
         late.request("OPTIONS")  # nobody knows better: the list stays
