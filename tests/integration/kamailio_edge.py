@@ -31,6 +31,23 @@ class Edge:
     process: asyncio.subprocess.Process
 
     @property
+    def ports(self) -> tuple[int, int, int, int]:
+        return self.port, self.tls_port, self.inside_port, self.metrics_port
+
+    async def command(self, *words: str) -> None:
+        """One of kamcmd's.
+
+        Raises:
+            AssertionError: it is refused.
+        """
+        process = await asyncio.create_subprocess_exec(
+            "kamcmd", "-s", f"unix:{self.directory}/kamailio_ctl", *words,
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+        output, _ = await process.communicate()
+        assert (process.returncode, output[:5] == b"error") == (0, False), output.decode()
+
+    @property
     def log(self) -> Path:
         return self.directory / "kamailio.log"
 
@@ -43,6 +60,7 @@ async def edge(
     callers: Sequence[str] = (LOOPBACK,),
     environment: Mapping[str, str] | None = None,
     prefix: Sequence[str] = (),
+    ports: Sequence[int] = (),
 ) -> AsyncIterator[Edge]:
     """A running Kamailio, its files in `directory`, that spreads calls over workers on these ports.
 
@@ -51,8 +69,9 @@ async def edge(
         callers: lines of address.list.
         environment: more settings.
         prefix: of the command.
+        ports: to take instead of free ones: SIP, SIP over TLS, inside, metrics.
     """
-    port, tls_port, inside_port, metrics_port = free_ports(4)
+    port, tls_port, inside_port, metrics_port = ports or free_ports(4)
     sets = [f"1 sip:{HOST}:{worker} 0" for worker in workers] + [f"2 {desk} 0" for desk in desks]
     (directory / "dispatcher.list").write_text("\n".join(sets) + "\n")
     (directory / "address.list").write_text("\n".join(callers) + "\n")

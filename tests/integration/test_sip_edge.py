@@ -196,6 +196,31 @@ async def test_strangers_are_refused_on_every_side(scene: Scene) -> None:
     assert await metric(scene.front, 'strangers_total{reason="unknown"}') >= 2
 
 
+async def test_who_may_call_and_certificates_change_without_a_restart(scene: Scene) -> None:
+    newcomer = "127.0.0.5"
+    async with caller(scene.front.port, host=newcomer) as wire:
+        wire.request("OPTIONS")
+        await wire.response("OPTIONS", 403, timeout_s=WAIT_S)
+        (scene.front.directory / "address.list").write_text("\n".join((*CALLERS, f"1 {newcomer}\n")))
+        for command in "permissions.addressReload", "dispatcher.reload", "tls.reload":
+            await scene.front.command(command)
+        wire.request("OPTIONS")
+        await wire.response("OPTIONS", 200, timeout_s=WAIT_S)
+
+
+async def test_an_edge_that_is_restarted_loses_no_call(scene: Scene, tmp_path: Path) -> None:
+    async with edge(tmp_path, scene.lines.ports) as first, caller(first.port) as wire:
+        await wire.answered()
+        await hears_tone(wire, 1000)
+        first.process.terminate()
+        await first.process.wait()
+        await hears_tone(wire, 1000)
+        async with edge(tmp_path, scene.lines.ports, ports=first.ports):
+            wire.invite("sendrecv")
+            assert (await final(wire)).status == 200
+            await hung_up_by_the_bot(scene, wire)
+
+
 async def test_a_flood_of_strangers_is_no_longer_answered_and_callers_are(scene: Scene) -> None:
     async with (
         caller(scene.front.port, host=FLOODER) as flooder,
