@@ -84,7 +84,7 @@ async def edge(
         "TRUNKLINE_EDGE_AGENTS_FILE": str(directory / "dispatcher.list"),
         "TRUNKLINE_EDGE_CALLERS_FILE": str(directory / "address.list"),
         "TRUNKLINE_EDGE_CONTROL": f"unix:{directory}/kamailio_ctl",
-        "TRUNKLINE_EDGE_PROBE_SECONDS": "1",
+        "TRUNKLINE_EDGE_ANSWER_MS": "5000",  # a machine may stall
         "TRUNKLINE_EDGE_DESKS": "^2[0-9][0-9]$",
         **(environment or {}),
     }

@@ -22,7 +22,7 @@ from services.agent.legs.sip_workers.restarts import Restarts
 from services.agent.legs.sip_workers.supervisor import SipWorkers
 from tests.integration.certificates import certificate
 from tests.integration.kamailio_edge import LOOPBACK, Edge, checked, edge, metric, tls_settings
-from tests.integration.line_bots import Whistler, sip_workers, worker_of
+from tests.integration.line_bots import Whistler, sip_workers
 from tests.integration.phone import RATE, Phone, phone
 from tests.integration.sip_bots import has_tone, hears_tone, tone, until
 from tests.integration.torture import CALL_ID, MESSAGES
@@ -88,13 +88,22 @@ async def final(wire: Caller) -> Message:
 
 
 class Asked(asyncio.DatagramProtocol):
-    """In an agent's place: remembers which calls come."""
+    """In an agent's place: says that it is well, and remembers which calls come."""
 
     def __init__(self) -> None:
         self.calls: set[str] = set()
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.DatagramTransport)
+        self._transport = transport
+
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        if not data.startswith(b"OPTIONS") and (found := CALL_ID.search(data)):
+        if data.startswith(b"OPTIONS"):
+            copied = [
+                line for line in data.split(b"\r\n") if line.startswith((b"Via", b"From", b"To", b"Call", b"CSeq"))
+            ]
+            self._transport.sendto(b"\r\n".join([b"SIP/2.0 200 OK", *copied, b"Content-Length: 0", b"", b""]), addr)
+        elif found := CALL_ID.search(data):
             self.calls.add(found[1].decode())
 
     def torture(self) -> set[str]:
@@ -137,12 +146,21 @@ async def test_the_configuration_is_valid(
     await checked(more if everything else {})
 
 
-async def test_calls_are_spread_and_stay_with_their_worker(scene: Scene, tmp_path: Path) -> None:
+async def test_calls_are_spread(scene: Scene) -> None:
+    reached: set[int] = set()
+    async with asyncio.timeout(WAIT_S):
+        while reached < set(scene.lines.ports):
+            async with caller(scene.front.port) as wire:
+                await wire.answered()
+                reached.add(wire.remote_port)
+                await hang_up(wire)
+
+
+async def test_calls_stay_with_their_worker(scene: Scene, tmp_path: Path) -> None:
     bot, lines, port = scene.bot, scene.lines, scene.front.port
     async with AsyncExitStack() as stack:
         ann, bob = [await in_a_call(stack, tmp_path, name, port) for name in ("ann", "bob")]
         anns, bobs = bot.legs[-2:]
-        assert {worker_of(lines, leg).port for leg in (anns, bobs)} == set(lines.ports)
         assert anns.to == f"sip:anyone@127.0.0.1:{port}"
         await ann.play(tone(440, 20, RATE))
         await until(lambda: hears(bot.heard[anns], 440))
@@ -213,7 +231,7 @@ async def test_an_edge_that_is_restarted_loses_no_call(scene: Scene, tmp_path: P
         await wire.answered()
         await hears_tone(wire, 1000)
         first.process.terminate()
-        await first.process.wait()
+        await asyncio.wait_for(first.process.wait(), WAIT_S)
         await hears_tone(wire, 1000)
         async with edge(tmp_path, scene.lines.ports, ports=first.ports):
             wire.invite("sendrecv")
@@ -221,18 +239,14 @@ async def test_an_edge_that_is_restarted_loses_no_call(scene: Scene, tmp_path: P
             await hung_up_by_the_bot(scene, wire)
 
 
-async def test_a_flood_of_strangers_is_no_longer_answered_and_callers_are(scene: Scene) -> None:
-    async with (
-        caller(scene.front.port, host=FLOODER) as flooder,
-        caller(scene.front.port) as friend,
-    ):
-        for _ in range(500):
+async def test_a_flood_of_strangers_is_no_longer_answered_and_callers_are(scene: Scene, tmp_path: Path) -> None:
+    async with caller(scene.front.port, host=FLOODER) as flooder, AsyncExitStack() as stack:
+        for _ in range(200):
             flooder.invite()
-        await friend.answered()
-        await hears_tone(friend, 1000)
-        await hang_up(friend)
+        friend = await in_a_call(stack, tmp_path, "friend", scene.front.port)
+        await friend.hang_up()
         refusals = {message.header("CSeq") for message in flooder.messages_so_far() if message.status == 403}
-        assert 1 <= len(refusals) < 150
+        assert 1 <= len(refusals) < 100
     assert await metric(scene.front, 'strangers_total{reason="flood"}') > 0
 
 
@@ -242,7 +256,7 @@ async def test_a_caller_who_calls_too_often_is_told_when_to_come_back_and_others
         caller(scene.front.port) as friend,
     ):
         busy.called = "299"  # nobody's
-        for _ in range(20 * RATE_LIMIT):
+        for _ in range(10 * RATE_LIMIT):
             busy.invite()
         refusal = await busy.response("INVITE", 503, timeout_s=WAIT_S)
         assert 1 <= int(refusal.header("Retry-After")) <= 3
@@ -337,7 +351,9 @@ async def test_agents_are_found_by_name_and_calls_stay_when_they_leave_it(scene:
         "TRUNKLINE_EDGE_AGENTS_PORTS": str(scene.lines.ports[0]),
         "TRUNKLINE_EDGE_MEDIA_ADDRESS": MEDIA,
     }
-    own_names = ("unshare", "--mount", "sh", "-c", f'mount --bind {hosts} /etc/hosts && exec "$@"', "sh")
+    (tmp_path / "nsswitch").write_text("hosts: files\n")  # nobody else is asked
+    mounts = f"mount --bind {hosts} /etc/hosts && mount --bind {tmp_path}/nsswitch /etc/nsswitch.conf"
+    own_names = ("unshare", "--mount", "sh", "-c", f'{mounts} && exec "$@"', "sh")
 
     async def logged(pattern: str) -> None:
         await until(lambda: bool(re.search(pattern, front.log.read_text(errors="replace"))), WAIT_S)
