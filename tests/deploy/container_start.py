@@ -62,7 +62,7 @@ def main() -> None:
     build(root, recipe)
     os.chroot(root)
     os.chdir(recipe["workdir"])
-    os.execvpe("setpriv", ["setpriv", *recipe["privileges"], "--", *recipe["command"]], recipe["environment"])  # noqa: S606
+    os.execvpe("setpriv", ["setpriv", *recipe["privileges"], "--", *recipe["command"]], recipe["environment"])
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import dns.flags
 import dns.message
@@ -28,12 +28,13 @@ import dns.rrset
 import pytest
 
 from tests.deploy.compose import Service, services
-from tests.deploy.dockerfiles import ROOT, Image, of_service
+from tests.deploy.dockerfiles import Image, of_service
 
+CHECK_S = 20.0
 START = Path(__file__).with_name("container_start.py")
 # Of images that are not ours: their user and what they start, where the compose file does not say.
 THIRD = {
-    "redis:7.2": Image("", user="999:999"),
+    "redis:7.2": Image("", user="999:999", workdir="/data"),
     "prom/prometheus:v2.53.2": Image("", user="65534:65534", entrypoint=["/usr/bin/prometheus"], workdir="/prometheus"),
     "coturn/coturn:4.6": Image("", user="65534:65534"),
 }
@@ -196,10 +197,13 @@ class Running:
         while time.monotonic() < until:
             assert self._child.poll() is None, f"{self.container.name} ended: {self.tail()}"
             if self._inside():
-                done = await asyncio.to_thread(self.execute, self.container.health)
-                if done.returncode == 0:
-                    return
-                said = done.stdout + done.stderr
+                try:
+                    done = await asyncio.to_thread(self.execute, self.container.health, CHECK_S)
+                    if done.returncode == 0:
+                        return
+                    said = done.stdout + done.stderr
+                except subprocess.TimeoutExpired:
+                    said = "the check takes too long"
             await asyncio.sleep(0.5)
         raise AssertionError(f"{self.container.name} does not become healthy: {said}\n{self.tail()}")
 
@@ -249,9 +253,7 @@ class Engine:
         volumes.mkdir(exist_ok=True)
         recipe = container.recipe(self.project, volumes)
         namespace = f"{self.prefix}-{container.name}"
-        self.running[container.name] = Running(
-            container, namespace, recipe, self.directory / f"{container.name}.log"
-        )
+        self.running[container.name] = Running(container, namespace, recipe, self.directory / f"{container.name}.log")
 
     def down(self) -> dict[str, int]:
         """Stops all, those that need others first; exit statuses."""
@@ -319,8 +321,7 @@ class Names(asyncio.DatagramProtocol):
         self._members = members
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self._transport = transport
+        self._transport = cast(asyncio.DatagramTransport, transport)
 
     def datagram_received(self, data: bytes, address: tuple[str | Any, int]) -> None:
         query = dns.message.from_wire(data)
