@@ -64,8 +64,9 @@ class Container:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Of the image and of the service."""
-        return {**self.image.environment, **(self.service.get("environment") or {})}
+        """Of the image and of the service; what has no value there was not set where Compose ran."""
+        told = self.service.get("environment") or {}
+        return {**self.image.environment, **{name: value for name, value in told.items() if value is not None}}
 
     @property
     def user(self) -> tuple[int, int]:

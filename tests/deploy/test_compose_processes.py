@@ -52,13 +52,13 @@ def debian_peers(require_debian: Callable[..., None]) -> None:
 
 @pytest.mark.timeout(600)
 def test_calls_by_phone_and_browser(tools: Tools, tmp_path: Path) -> None:
-    asyncio.run(_calls(tools, tmp_path))
-
-
-async def _calls(tools: Tools, directory: Path) -> None:
-    network = f"10.214.{os.getpid() % 250}"
-    secrets = directory / "secrets"
+    secrets = tmp_path / "secrets"
     subprocess.run([ROOT / "scripts" / "secrets.sh", secrets], check=True)
+    asyncio.run(_calls(tools, tmp_path, secrets))
+
+
+async def _calls(tools: Tools, directory: Path, secrets: Path) -> None:
+    network = f"10.214.{os.getpid() % 250}"
     told = {
         "TRUNKLINE_SUBNET": f"{network}.0/24",
         "TRUNKLINE_AGENT_ADDRESS": f"{network}.10",
@@ -127,7 +127,7 @@ async def _browser_call(system: Engine, directory: Path) -> None:
         await page.goto(page_url)
         await page.click("#call")
         await page.locator("#call[data-state=live]").wait_for()
-        assert await page.evaluate(LOCAL_CANDIDATE) == ["relay"]
+        assert set(await page.evaluate(LOCAL_CANDIDATE)) == {"relay"}
         await page.locator("#turns tr").first.wait_for(state="attached")
         await page.click("#call")
         await page.locator("text=The call has ended.").wait_for()
