@@ -45,13 +45,13 @@ def build(root: Path, recipe: dict[str, object]) -> None:
         elif link.name in ("bin", "lib", "lib64", "sbin"):
             bind(str(link), root / link.name)
     binds: list[tuple[str, str, bool]] = recipe["binds"]  # type: ignore[assignment]
-    for source, target, writable in binds:
-        bind(source, root / target.lstrip("/"), writable)
+    for source, place, writable in binds:
+        bind(source, root / place.lstrip("/"), writable)
     folders: dict[str, str] = recipe["tmpfs"]  # type: ignore[assignment]
-    for target, options in folders.items():
-        place = root / target.lstrip("/")
-        place.mkdir(parents=True, exist_ok=True)
-        mount("-t", "tmpfs", "-o", options, "tmpfs", str(place))
+    for place, options in folders.items():
+        folder = root / place.lstrip("/")
+        folder.mkdir(parents=True, exist_ok=True)
+        mount("-t", "tmpfs", "-o", options, "tmpfs", str(folder))
     if recipe["read_only"]:
         mount("-o", "remount,ro", str(root))
 

@@ -205,7 +205,7 @@ class Running:
                     said = done.stdout + done.stderr
                 except subprocess.TimeoutExpired:
                     said = "the check takes too long"
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(1.5)  # a check takes a second of a processor
         raise AssertionError(f"{self.container.name} does not become healthy: {said}\n{self.tail()}")
 
     def _inside(self) -> bool:

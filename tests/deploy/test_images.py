@@ -26,7 +26,7 @@ VARIANTS = {
     "decoder": ("cpu", "cuda"),
     "triton": ("cpu", "cuda", "vllm"),
 }
-IMAGES = [(name, "", {}) for name in NAMES] + [
+IMAGES: list[tuple[str, str, dict[str, str]]] = [(name, "", {}) for name in NAMES] + [
     (name, target, {"VARIANT": variant})
     for name, variants in VARIANTS.items()
     for variant in variants
