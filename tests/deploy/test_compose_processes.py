@@ -1,6 +1,7 @@
 """The processes of docker-compose.yml, started as it says, carry calls that its Prometheus shows."""
 
 import asyncio
+import contextlib
 import os
 import re
 import signal
@@ -12,6 +13,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+import soundfile
 from playwright.async_api import async_playwright
 
 from tests.deploy.compose import resolved
@@ -19,14 +21,16 @@ from tests.deploy.containers import Engine, containers, engine
 from tests.deploy.dockerfiles import ROOT
 from tests.deploy.tools import Tools
 from tests.integration.phone import RATE as PHONE_RATE
-from tests.integration.phone import phone
-from tests.integration.test_browser import CHROMIUM, FLAGS, WAIT_MS, put_into
+from tests.integration.phone import Pcm, Phone, phone
+from tests.integration.test_browser import CHROMIUM, FLAGS, WAIT_MS
 from tests.integration.webrtc_caller import RATE, sample
 
 PROFILES = ("cpu", "edge", "observability")
 SHOWN_S = 90.0
 WORKERS_S = 60.0
 BEFORE_S = 8.0  # the greeting is over by then
+AFTER_S = 20.0
+ASKED = 3
 MISSING = "otel-collector"  # its program is in no package here
 RELAY_ONLY = """
 window.peers = [];
@@ -37,11 +41,11 @@ window.RTCPeerConnection = class extends RTCPeerConnection {
   }
 };
 """
-LOCAL_CANDIDATE = """
+LOCAL_CANDIDATES = """
 async () => {
   const stats = await window.peers.at(-1).getStats();
   const pairs = [...stats.values()].filter((item) => item.type === "candidate-pair" && item.nominated);
-  return pairs.map((pair) => stats.get(pair.localCandidateId).candidateType);
+  return pairs.length && pairs.map((pair) => stats.get(pair.localCandidateId).candidateType);
 }
 """
 
@@ -108,18 +112,27 @@ async def _phone_call(system: Engine, directory: Path) -> None:
     async with phone(directory / "phone", host=gateway) as handset:
         await handset.call(f"sip:anyone@{system.containers['kamailio'].address}", timeout_s=60.0)
         greeting = await handset.listen()
-        answer = await handset.ask(question)
+        answer = await _answer(handset, question)
         assert min(len(greeting), len(answer)) > PHONE_RATE / 2
         await handset.hang_up()
         await handset.wait_for("CALL_CLOSED")
 
 
+async def _answer(handset: Phone, question: Pcm) -> Pcm:
+    """Asks again where a busy machine tore the question."""
+    for _ in range(ASKED - 1):
+        with contextlib.suppress(TimeoutError):
+            return await handset.ask(question)
+    return await handset.ask(question)
+
+
 async def _browser_call(system: Engine, directory: Path) -> None:
     """Over coturn alone, as from behind a strict firewall."""
     page_url = f"http://{system.containers['agent'].address}:8080"
-    microphone = directory / "question.wav"
-    put_into(microphone, sample("opening-hours"), BEFORE_S)
-    flags = [*FLAGS, f"--use-file-for-fake-audio-capture={microphone}%noloop"]
+    microphone = directory / "question.wav"  # again and again: where it is asked too early, it comes once more
+    before, after = (np.zeros(int(quiet_s * RATE), np.float32) for quiet_s in (BEFORE_S, AFTER_S))
+    soundfile.write(microphone, np.concatenate([before, sample("opening-hours"), after]), RATE, subtype="PCM_16")
+    flags = [*FLAGS, f"--use-file-for-fake-audio-capture={microphone}"]
     # Browsers hand out the microphone on localhost, which a published port has; here there is none.
     flags.append(f"--unsafely-treat-insecure-origin-as-secure={page_url}")
     async with async_playwright() as playwright:
@@ -130,7 +143,8 @@ async def _browser_call(system: Engine, directory: Path) -> None:
         await page.goto(page_url)
         await page.click("#call")
         await page.locator("#call[data-state=live]").wait_for()
-        assert set(await page.evaluate(LOCAL_CANDIDATE)) == {"relay"}
+        chosen = await page.wait_for_function(LOCAL_CANDIDATES)
+        assert set(await chosen.json_value()) == {"relay"}
         await page.locator("#turns tr").first.wait_for(state="attached")
         await page.click("#call")
         await page.locator("text=The call has ended.").wait_for()
