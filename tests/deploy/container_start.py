@@ -8,7 +8,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 HOST = ("/usr", "/etc", "/proc", "/dev")  # the rest is the image's own
@@ -58,7 +57,7 @@ def build(root: Path, recipe: dict[str, object]) -> None:
 
 def main() -> None:
     recipe = json.loads(sys.argv[1])
-    root = Path(tempfile.mkdtemp(prefix="container-"))
+    root = Path(recipe["root"])
     build(root, recipe)
     os.chroot(root)
     os.chdir(recipe["workdir"])

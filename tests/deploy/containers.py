@@ -11,11 +11,12 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -93,12 +94,14 @@ class Container:
             options.append("--no-new-privs")
         return options
 
-    def recipe(self, project: dict[str, Any], volumes: Path) -> dict[str, Any]:
+    def recipe(self, project: dict[str, Any], directory: Path) -> dict[str, Any]:
         """What `container_start` needs.
 
         Args:
-            volumes: folder for named volumes.
+            directory: for named volumes, and the place where it builds the root file system.
         """
+        root = directory / "roots" / self.name
+        root.mkdir(parents=True, exist_ok=True)
         binds: list[tuple[str, str, bool]] = []
         if self.environment["PATH"].startswith("/opt/venv/"):
             binds += [(sys.base_prefix, sys.base_prefix, False), (sys.prefix, "/opt/venv", False)]
@@ -111,12 +114,13 @@ class Container:
         for volume in self.service.get("volumes", []):
             source, writable = volume["source"], not volume.get("read_only")
             if volume["type"] == "volume":
-                folder = volumes / source
-                folder.mkdir(exist_ok=True)
+                folder = directory / "volumes" / source
+                folder.mkdir(parents=True, exist_ok=True)
                 os.chown(folder, *self.user)
                 source = str(folder)
             binds.append((source, volume["target"], writable))
         return {
+            "root": str(root),
             "binds": binds,
             # Docker adds these options to all that are mounted so
             "tmpfs": {path: f"noexec,nosuid,nodev,{options}" for path, _, options in map(_halves, self._tmpfs)},
@@ -187,7 +191,7 @@ class Running:
             [*enter, *inside], capture_output=True, text=True, timeout=seconds, check=False, env=environment
         )
 
-    async def healthy(self, seconds: float = 180.0) -> None:
+    async def healthy(self, seconds: float = 300.0) -> None:
         """Until its health check succeeds.
 
         Raises:
@@ -210,8 +214,11 @@ class Running:
 
     def _inside(self) -> bool:
         """Whether it has become the service's process."""
-        root = Path(f"/proc/{self.pid}/root").readlink()
-        user = Path(f"/proc/{self.pid}").stat().st_uid
+        try:
+            root = Path(f"/proc/{self.pid}/root").readlink()
+            user = Path(f"/proc/{self.pid}").stat().st_uid
+        except OSError:  # it has just ended
+            return False
         return str(root) != "/" and user == self.container.user[0]
 
     def stop(self) -> int:
@@ -250,69 +257,82 @@ class Engine:
         return set(self.containers[name].service.get("depends_on", {}))
 
     def _start(self, container: Container) -> None:
-        volumes = self.directory / "volumes"
-        volumes.mkdir(exist_ok=True)
-        recipe = container.recipe(self.project, volumes)
+        recipe = container.recipe(self.project, self.directory)
         namespace = f"{self.prefix}-{container.name}"
         self.running[container.name] = Running(container, namespace, recipe, self.directory / f"{container.name}.log")
 
-    def down(self) -> dict[str, int]:
+    async def down(self) -> dict[str, int]:
         """Stops all, those that need others first; exit statuses."""
-        return {name: self.running.pop(name).stop() for name in reversed(list(self.running))}
+        return {name: await asyncio.to_thread(self.running.pop(name).stop) for name in reversed(list(self.running))}
+
+
+@contextlib.contextmanager
+def bridge() -> Iterator[str]:
+    """A network of its own: gives the first three bytes of its addresses, such as 10.214.7. This machine is .1 in it.
+
+    Skips where this is no root.
+    """
+    if os.geteuid() != 0:
+        pytest.skip("network and mount namespaces need root")
+    numbers = ((os.getpid() + offset) % 250 for offset in range(250))
+    number = next(number for number in numbers if _made("link", "add", f"tl{number}", "type", "bridge"))
+    name, network = f"tl{number}", f"10.214.{number}"
+    try:
+        _ip("addr", "add", f"{network}.1/24", "dev", name)
+        _ip("link", "set", name, "up")
+        yield network
+    finally:
+        _ip("link", "del", name)
 
 
 @contextlib.asynccontextmanager
 async def engine(project: dict[str, Any], network: str, directory: Path) -> AsyncIterator[Engine]:
-    """Namespaces for all services of the project, and DNS for them. Skips where this is no root."""
-    if os.geteuid() != 0:
-        pytest.skip("network and mount namespaces need root")
+    """Namespaces on a bridge for all services of the project, and DNS for them."""
     found = containers(project, network)
     prefix = f"tl{network.rpartition('.')[2]}"
-    with _bridge(prefix, network, found.values()):
+    with _namespaces(prefix, network, found.values()):
         loop = asyncio.get_running_loop()
         transport, _ = await loop.create_datagram_endpoint(lambda: Names(found), (f"{network}.1", 53))
         made = Engine(project, found, directory, prefix)
         try:
             yield made
         finally:
-            made.down()
+            await made.down()
             transport.close()
 
 
 @contextlib.contextmanager
-def _bridge(prefix: str, network: str, members: Any) -> Iterator[None]:
+def _namespaces(prefix: str, network: str, members: Iterable[Container]) -> Iterator[None]:
     made: list[str] = []
-    ip = ("ip",)
-    _run(*ip, "link", "add", prefix, "type", "bridge")
     try:
-        _run(*ip, "addr", "add", f"{network}.1/24", "dev", prefix)
-        _run(*ip, "link", "set", prefix, "up")
         for number, member in enumerate(members):
             name, link = f"{prefix}-{member.name}", f"{prefix}v{number}"
-            _run(*ip, "netns", "add", name)
+            _ip("netns", "add", name)
             made.append(name)
             resolver = Path("/etc/netns", name, "resolv.conf")  # which `ip netns exec` shows as /etc/resolv.conf
             resolver.parent.mkdir(parents=True, exist_ok=True)
             resolver.write_text(f"nameserver {network}.1\n")
-            _run(*ip, "link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", name)
-            _run(*ip, "link", "set", link, "master", prefix, "up")
-            inside = (*ip, "-n", name)
-            _run(*inside, "addr", "add", f"{member.address}/24", "dev", "eth0")
-            _run(*inside, "link", "set", "eth0", "up")
-            _run(*inside, "link", "set", "lo", "up")
-            _run(*inside, "route", "add", "default", "via", f"{network}.1")
+            _ip("link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", name)
+            _ip("link", "set", link, "master", prefix, "up")
+            _ip("-n", name, "addr", "add", f"{member.address}/24", "dev", "eth0")
+            _ip("-n", name, "link", "set", "eth0", "up")
+            _ip("-n", name, "link", "set", "lo", "up")
+            _ip("-n", name, "route", "add", "default", "via", f"{network}.1")
         yield
     finally:
         for name in made:
-            subprocess.run([*ip, "netns", "del", name], check=False)
-            Path("/etc/netns", name, "resolv.conf").unlink(missing_ok=True)
-            Path("/etc/netns", name).rmdir()
-        subprocess.run([*ip, "link", "del", prefix], check=False)
+            _made("netns", "del", name)
+            shutil.rmtree(Path("/etc/netns", name), ignore_errors=True)
 
 
-def _run(*command: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
+def _made(*arguments: str) -> bool:
+    """Whether `ip` could do it."""
+    return subprocess.run(["ip", *arguments], capture_output=True, check=False).returncode == 0
+
+
+def _ip(*arguments: str) -> None:
+    done = subprocess.run(["ip", *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"ip {' '.join(arguments)}: {done.stderr}"
 
 
 class Names(asyncio.DatagramProtocol):

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 import re
 import signal
 import subprocess
@@ -17,7 +16,7 @@ import soundfile
 from playwright.async_api import async_playwright
 
 from tests.deploy.compose import resolved
-from tests.deploy.containers import Engine, containers, engine
+from tests.deploy.containers import Engine, bridge, containers, engine
 from tests.deploy.dockerfiles import ROOT
 from tests.deploy.tools import Tools
 from tests.integration.phone import RATE as PHONE_RATE
@@ -55,15 +54,15 @@ def debian_peers(require_debian: Callable[..., None]) -> None:
     require_debian("baresip", "chromium", "coturn", "kamailio", "prometheus", "redis-server")
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_calls_by_phone_and_browser(tools: Tools, tmp_path: Path) -> None:
     secrets = tmp_path / "secrets"
     subprocess.run([ROOT / "scripts" / "secrets.sh", secrets], check=True)
-    asyncio.run(_calls(tools, tmp_path, secrets))
+    with bridge() as network:
+        asyncio.run(_calls(tools, tmp_path, secrets, network))
 
 
-async def _calls(tools: Tools, directory: Path, secrets: Path) -> None:
-    network = f"10.214.{os.getpid() % 250}"
+async def _calls(tools: Tools, directory: Path, secrets: Path, network: str) -> None:
     told = {
         "TRUNKLINE_SUBNET": f"{network}.0/24",
         "TRUNKLINE_AGENT_ADDRESS": f"{network}.10",
@@ -87,7 +86,7 @@ async def _calls(tools: Tools, directory: Path, secrets: Path) -> None:
         await _prometheus_shows(system, 'sum(trunkline_calls_total{leg="webrtc"}) > 0')
         jobs = ("agent", "tokenizer", "lm", "decoder", "kamailio", "prometheus")
         await _prometheus_shows(system, f"count(up == 1) == {len(jobs)}")
-        statuses = system.down()
+        statuses = await system.down()
     # coturn leaves SIGTERM to the kernel
     assert statuses.pop("coturn") in (0, -signal.SIGTERM)
     assert statuses == dict.fromkeys(statuses, 0), statuses
