@@ -17,4 +17,4 @@ USER 10001:10001
 EXPOSE 5060/udp 5060 5061 5070/udp 9464
 HEALTHCHECK --start-period=30s --interval=15s --timeout=5s --retries=3 \
     CMD ["kamcmd", "-s", "unix:/run/kamailio/kamailio_ctl", "core.uptime"]
-ENTRYPOINT ["kamailio", "-DD", "-E", "-m", "64", "-M", "8", "-w", "/tmp", "-Y", "/run/kamailio", "-f", "/etc/kamailio/kamailio.cfg"]
+ENTRYPOINT ["kamailio", "-DD", "-E", "-m", "64", "-M", "8", "-w", "/run/kamailio", "-Y", "/run/kamailio", "-f", "/etc/kamailio/kamailio.cfg"]
