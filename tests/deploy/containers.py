@@ -31,7 +31,7 @@ import pytest
 from tests.deploy.compose import Service, services
 from tests.deploy.dockerfiles import Image, of_service
 
-CHECK_S = 20.0
+CHECK_S = 60.0
 START = Path(__file__).with_name("container_start.py")
 # Of images that are not ours: their user and what they start, where the compose file does not say.
 THIRD = {
@@ -191,7 +191,7 @@ class Running:
             [*enter, *inside], capture_output=True, text=True, timeout=seconds, check=False, env=environment
         )
 
-    async def healthy(self, seconds: float = 300.0) -> None:
+    async def healthy(self, seconds: float = 600.0) -> None:
         """Until its health check succeeds.
 
         Raises:
