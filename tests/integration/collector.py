@@ -120,8 +120,8 @@ def collecting() -> Iterator[Collector]:
     """Listens on a free port."""
     collector = Collector()
     server = grpc.server(ThreadPoolExecutor(4))
-    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(collector, server)
-    metrics_service_pb2_grpc.add_MetricsServiceServicer_to_server(_Metrics(collector), server)
+    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(collector, server)  # type: ignore[no-untyped-call]
+    metrics_service_pb2_grpc.add_MetricsServiceServicer_to_server(_Metrics(collector), server)  # type: ignore[no-untyped-call]
     collector.url = f"http://{HOST}:{server.add_insecure_port(f'{HOST}:0')}"
     server.start()
     try:

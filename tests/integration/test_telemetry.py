@@ -20,7 +20,7 @@ from tests.unit.lm.checkpoint import write_checkpoint
 
 # what a span may say; nothing of it is personal
 ATTRIBUTES = re.compile(
-    r"trunkline\.(call\.id|turn\.(number|outcome)|cancelled|lm\.(command|tokens)|decoder\.tokens)|rpc\.\w+"
+    r"trunkline\.(call\.id|turn\.(number|outcome)|cancelled|lm\.(command|tokens)|decoder\.tokens)|rpc\.\w+|error\.type"
 )
 ENDPOINT = re.compile(r'"port": (\d+), .*"metrics are served"')
 
