@@ -104,9 +104,9 @@ async def measure(rounds: int) -> str:
     engine.stop()
     return f"""# What telemetry costs
 
-`python -m tests.acceptance.telemetry_cost`: the nano language model answers {SESSIONS} sessions at once, {TOKENS} tokens
-each, on one thread, by turns with the measuring in its engine and with none at all. Processor time of a round, as a
-multiple of that without:
+`python -m tests.acceptance.telemetry_cost`: the nano language model answers {SESSIONS} sessions at once, of {TOKENS}
+tokens each, on one thread, by turns with the measuring in its engine and with none at all. Processor time of a round,
+as a multiple of that without:
 
 | telemetry | median | quartiles | rounds |
 |---|---|---|---|

@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,10 +12,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from services.common.telemetry.catalogue import MODEL_SERVICES, SERVICES, Kind, of_service
 from tests.integration.collector import Collector, collecting
 from tests.integration.personas import short_persona
-from tests.integration.stack import HOST, Agent, Process, Stack, free_again, running
+from tests.integration.stack import HOST, Agent, Process, Stack, free_again, nano_weights, running
 from tests.integration.turn_traces import AGENT, TURN, answered_turn, whole_turn
 from tests.integration.webrtc_caller import Caller, calling, sample
-from tests.unit.lm.checkpoint import write_checkpoint
 
 # what a span may say; nothing of it is personal
 ATTRIBUTES = re.compile(
@@ -33,28 +31,22 @@ def collector() -> Iterator[Collector]:
 
 @pytest.fixture(scope="module")
 def told_stack(
-    collector: Collector,
-    tmp_path_factory: pytest.TempPathFactory,
-    require_debian: Callable[..., None],
-    golden_dir: Path,
+    collector: Collector, tmp_path_factory: pytest.TempPathFactory, require_debian: Callable[..., None]
 ) -> Iterator[Stack]:
-    """Tiny model services that tell of themselves in every way there is."""
+    """Model services that tell of themselves in every way there is."""
     require_debian("redis-server")
-    directory = tmp_path_factory.mktemp("told-stack")
-    lm = write_checkpoint(directory / "lm-weights", golden_dir, context_length=1024)
-    weights = {"tokenizer": golden_dir / "tokenizer", "lm": lm, "decoder": golden_dir / "decoder"}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRUNKLINE_METRICS_LISTEN", f"{HOST}:0")
         patch.setenv("TRUNKLINE_LOG_FORMAT", "json")
         for name, value in collector.environment.items():
             patch.setenv(name, value)
-        with running(directory, weights) as stack:
+        with running(tmp_path_factory.mktemp("told-stack"), nano_weights()) as stack:
             yield stack
 
 
 @pytest.fixture(scope="module")
 def agent(told_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Agent]:
-    personas = short_persona(tmp_path_factory.mktemp("personas"), 40)
+    personas = short_persona(tmp_path_factory.mktemp("personas"), 60)
     with told_stack.agent(personas=personas) as agent:
         yield agent
 
