@@ -16,6 +16,7 @@ from services.agent.replicas.places import Reservation
 from services.agent.speaking import AnswerSink, Speaker
 from services.agent.turn_trace import TurnTrace
 from services.agent.waterfall import Waterfall
+from services.common.telemetry import traces
 from trunkline.v1 import lm_pb2
 
 log = logging.getLogger(__name__)
@@ -99,7 +100,8 @@ class CallerTurn:
         self.waterfall = Waterfall(self.number)
         self.ids = []
         self._session = None  # the codes go into it again when it has been rewound
-        self.utterance = self.utterance.going_on(bytes(self.audio))
+        with traces.within(self.trace.span):
+            self.utterance = self.utterance.going_on(bytes(self.audio))
 
 
 class UntilDecided:
