@@ -14,7 +14,9 @@ from services.agent.personas import Persona
 from services.agent.player import Player
 from services.agent.replicas.places import Reservation
 from services.agent.speaking import AnswerSink, Speaker
+from services.agent.turn_trace import TurnTrace
 from services.agent.waterfall import Waterfall
+from services.common.telemetry import traces
 from trunkline.v1 import lm_pb2
 
 log = logging.getLogger(__name__)
@@ -46,11 +48,12 @@ class CallContext:
         """See `seed_of`."""
         return seed_of(self.call_id, turn)
 
-    def report_times(self, waterfall: Waterfall) -> None:
-        """Publishes and logs a turn's waterfall as far as it got."""
-        stages = waterfall.milliseconds()
-        self.publish(TurnTimes(waterfall.turn, stages))
-        log.info("turn", extra={"call_id": self.call_id, "turn": waterfall.turn, **stages})
+    def report_times(self, turn: "CallerTurn") -> None:
+        """Publishes, logs and traces a turn's waterfall as far as it got."""
+        stages = turn.waterfall.milliseconds()
+        self.publish(TurnTimes(turn.number, stages))
+        turn.trace.stages(turn.waterfall)
+        log.info("turn", extra={"call_id": self.call_id, "turn": turn.number, **stages})
 
 
 class CallerTurn:
@@ -58,8 +61,9 @@ class CallerTurn:
 
     utterance: Utterance
 
-    def __init__(self, number: int, audio: bytearray, goes_on: bool) -> None:
+    def __init__(self, number: int, audio: bytearray, goes_on: bool, trace: TurnTrace) -> None:
         self.number = number
+        self.trace = trace
         self.audio = audio
         self.goes_on = goes_on  # it began with a turn that was not answered yet
         self.may_be_over = asyncio.Event()  # an answer can be begun; set with `ended`, and before it in a pause
@@ -96,7 +100,8 @@ class CallerTurn:
         self.waterfall = Waterfall(self.number)
         self.ids = []
         self._session = None  # the codes go into it again when it has been rewound
-        self.utterance = self.utterance.going_on(bytes(self.audio))
+        with traces.within(self.trace.span):
+            self.utterance = self.utterance.going_on(bytes(self.audio))
 
 
 class UntilDecided:
@@ -192,5 +197,5 @@ class AnswerInProgress:
     def _first_packet(self) -> None:
         self.stage("first_packet")
         self._call.publish(Speaking("bot", on=True))
-        if self._waterfall is not None:
-            self._call.report_times(self._waterfall)
+        if self.turn is not None:
+            self._call.report_times(self.turn)

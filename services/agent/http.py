@@ -15,7 +15,7 @@ from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.types import ASGIApp
 
-from services.agent.api.app import PATH, Doors
+from services.agent.api.app import PATH, QUIET, Doors
 from services.agent.api.middleware import AccessLog, PageGate, SecurityHeaders
 from services.agent.api.rates import Rates
 from services.agent.carriers.desk import CarrierDesk
@@ -103,7 +103,12 @@ def make_app(
         tls: it is served over HTTPS.
     """
     app = FastAPI(
-        title="Trunkline agent", docs_url=None, redoc_url=None, openapi_url=None, max_body_size=MAX_BODY_BYTES
+        telemetry=QUIET,
+        title="Trunkline agent",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        max_body_size=MAX_BODY_BYTES,
     )
     app.add_middleware(PageGate, paths=SIGNALLING, rates=Rates(doors.per_page), key=doors.page_key)
     if origins:

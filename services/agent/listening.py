@@ -2,13 +2,15 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
 
 import grpc
 
 from services.agent.models import Limits, ModelError, within
-from services.agent.replicas.places import Place
+from services.agent.replicas.places import Place, Seat
 from services.agent.replicas.retry import ATTEMPTS, attempts
 from services.agent.replicas.vigil import watched
+from services.common.telemetry import traces
 from trunkline.v1 import tokenizer_pb2, tokenizer_pb2_grpc
 
 SAMPLE_BYTES = 2
@@ -95,7 +97,12 @@ class Utterance:
         """On one replica. Any gives the same tokens: only those beyond what is known are news."""
         place = self._place
         seat = await place.seat()
-        call = seat.replica.stub.Tokenize(self._requests(self._streams), metadata=seat.metadata)
+        with traces.asking(place.pool.stage.service, "Tokenize") as span:
+            await self._exchange(seat, (*seat.metadata, *traces.metadata(span)), last)
+
+    async def _exchange(self, seat: "Seat[Any]", metadata: tuple[tuple[str, str], ...], last: bool) -> None:
+        place = self._place
+        call = seat.replica.stub.Tokenize(self._requests(self._streams), metadata=metadata)
         received = 0
 
         def due() -> bool:

@@ -16,6 +16,7 @@ from services.agent.models import ModelError, within
 from services.agent.replicas.places import Place, Seat
 from services.agent.replicas.retry import ATTEMPTS, attempts
 from services.agent.replicas.vigil import watched
+from services.common.telemetry import traces
 from trunkline.v1 import lm_pb2, lm_pb2_grpc
 
 Response = lm_pb2.ConverseResponse
@@ -30,8 +31,8 @@ class Sampling:
     max_new_tokens: int
     seed: int
 
-    def command(self, say: str, resume: bool) -> lm_pb2.ConverseRequest:
-        """As the service is told."""
+    def command(self, say: str, resume: bool, traceparent: str = "") -> lm_pb2.ConverseRequest:
+        """As the service is told, as part of a trace."""
         generate = lm_pb2.Generate(
             temperature=self.temperature,
             top_p=self.top_p,
@@ -40,7 +41,7 @@ class Sampling:
             say=say,
             resume=resume,
         )
-        return lm_pb2.ConverseRequest(generate=generate)
+        return lm_pb2.ConverseRequest(generate=generate, traceparent=traceparent)
 
 
 @dataclass(eq=False)
@@ -49,6 +50,7 @@ class _Answer:
 
     sampling: Sampling
     say: str
+    traceparent: str = ""
     events: "asyncio.Queue[Response | ModelError]" = field(default_factory=asyncio.Queue)
     begun: bool = False  # its head is part of the session
     tokens: int = 0  # of it, the head not counted
@@ -60,7 +62,7 @@ class _Answer:
         left = self.sampling.max_new_tokens - self.tokens
         if self.cancelled or left <= 0:
             return None
-        return replace(self.sampling, max_new_tokens=left).command(self.say, resume=self.begun)
+        return replace(self.sampling, max_new_tokens=left).command(self.say, self.begun, self.traceparent)
 
 
 @dataclass(eq=False)
@@ -171,15 +173,17 @@ class LmSession:
             raise self._failure
         if self._answer is not None and not self._answer.over:
             raise RuntimeError("a generation is under way")
-        answer = self._answer = _Answer(sampling, say)
-        self._send(sampling.command(say, resume=False))
-        while True:
-            event = await answer.events.get()
-            if isinstance(event, ModelError):
-                raise event
-            yield event
-            if event.HasField("finished"):
-                return
+        with traces.asking(self._place.pool.stage.service, "Converse") as span:
+            traceparent = "" if span is None else traces.traceparent(span)
+            answer = self._answer = _Answer(sampling, say, traceparent)
+            self._send(sampling.command(say, resume=False, traceparent=traceparent))
+            while True:
+                event = await answer.events.get()
+                if isinstance(event, ModelError):
+                    raise event
+                yield event
+                if event.HasField("finished"):
+                    return
 
     async def close(self) -> None:
         """Ends the session and its stream."""
@@ -196,6 +200,7 @@ class LmSession:
         self._fail(ModelError("lm", grpc.StatusCode.CANCELLED, "the session was closed"))
 
     def _ask(self, command: lm_pb2.ConverseRequest) -> "asyncio.Future[Response]":
+        command.traceparent = traces.traceparent()
         future: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
         future.add_done_callback(_retrieve)
         if self._failure is not None:

@@ -2,16 +2,17 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import grpc
 
 from services.agent.conversation import Answer
 from services.agent.lm_session import LmSession, Sampling
 from services.agent.models import ModelError
-from services.agent.replicas.places import Place
+from services.agent.replicas.places import Place, Seat
 from services.agent.replicas.retry import ATTEMPTS, attempts
 from services.agent.replicas.vigil import watched
+from services.common.telemetry import traces
 from trunkline.v1 import decoder_pb2, decoder_pb2_grpc, lm_pb2
 
 
@@ -112,7 +113,12 @@ class Speaker:
         """On one replica. Any gives the same waveform: what is known of it already is skipped, to the sample."""
         place = self._decoder
         seat = await place.seat()
-        call = seat.replica.stub.Synthesize(self._requests(self._streams), metadata=seat.metadata)
+        with traces.asking(place.pool.stage.service, "Synthesize") as span:
+            await self._exchange(seat, (*seat.metadata, *traces.metadata(span)), last)
+
+    async def _exchange(self, seat: "Seat[Any]", metadata: tuple[tuple[str, str], ...], last: bool) -> None:
+        place = self._decoder
+        call = seat.replica.stub.Synthesize(self._requests(self._streams), metadata=metadata)
         skip = self._pcm_bytes
         blocks = 0
 

@@ -21,6 +21,8 @@ from services.agent.models import ModelError, ModelServices
 from services.agent.personas import Persona
 from services.agent.playback import Heard
 from services.agent.player import Media
+from services.agent.turn_trace import TurnTrace
+from services.common.telemetry import traces
 
 log = logging.getLogger(__name__)
 
@@ -113,9 +115,12 @@ class Speech:
 
         What was heard stays in the conversation.
         """
+        answer = self._answer
         stopped = self._stop_answer()
         if stopped is not None:
             self._call.publish(stopped)
+            if answer is not None and answer.turn is not None:
+                answer.turn.trace.over("interrupted")
         return stopped is not None
 
     def caller_started(self, audio: bytes) -> None:
@@ -126,8 +131,10 @@ class Speech:
         if before is not None:
             carried = self._carried_over(before, len(audio))
             before.utterance.drop()
+            before.trace.over("continued" if carried else "failed")
         self._turns += 1
-        turn = self._turn = CallerTurn(self._turns, carried + audio, goes_on=bool(carried))
+        trace = TurnTrace(self._call.call_id, self._turns, self._call.clock)
+        turn = self._turn = CallerTurn(self._turns, carried + audio, bool(carried), trace)
         turn.utterance = self._utterance(turn)
         self._call.publish(Speaking("caller", on=True))
         self._hold_floor(lambda: self._converse(turn))
@@ -177,6 +184,7 @@ class Speech:
         self._turn = None
         self._stop_answer()
         turn.utterance.drop()
+        turn.trace.over("dropped")
         self._call.publish(Speaking("caller", on=False))
         self._hold_floor(self._nothing)
 
@@ -193,6 +201,7 @@ class Speech:
         await _all_over(self._floors)
         if self._turn is not None:
             self._turn.utterance.drop()
+            self._turn.trace.over("call ended")
         if self._session is not None:
             await self._session.close()
         await self._call.places.close()
@@ -209,7 +218,8 @@ class Speech:
 
     def _utterance(self, turn: CallerTurn) -> Utterance:
         call = self._call
-        return Utterance(call.places.tokenizer, call.call_id, call.models.limits, turn.on_codes, bytes(turn.audio))
+        with traces.within(turn.trace.span):
+            return Utterance(call.places.tokenizer, call.call_id, call.models.limits, turn.on_codes, bytes(turn.audio))
 
     def _hold_floor(self, work: Callable[[], Awaitable[None]]) -> "asyncio.Task[None]":
         # A task cancelled before its first step never runs: so those before it are cancelled here, and each newcomer
@@ -265,13 +275,18 @@ class Speech:
 
     async def _converse(self, turn: CallerTurn) -> None:
         """One turn of the caller, heard and answered."""
+        with traces.within(turn.trace.span):
+            turn.trace.over(await self._answered(turn))
+
+    async def _answered(self, turn: CallerTurn) -> str:
+        """The same; returns what became of it, as `TurnTrace.over` is told."""
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 session = await self._session_in_line()
                 if turn.in_conversation or await self._hear(turn, session):
                     await self._play(turn, turn.number, session)
                 turn.answered = True
-                return
+                return "answered"
             except ModelError as error:
                 self._note(error)
                 self._stop_answer()
@@ -284,6 +299,7 @@ class Speech:
         await turn.ended.wait()
         turn.answered = True
         await self._announce(self._call.persona.apology)
+        return "failed"
 
     async def _hear(self, turn: CallerTurn, session: LmSession) -> bool:
         """Takes the turn into the session while it is spoken; False when there was nothing in it."""
@@ -334,7 +350,7 @@ class Speech:
         if answer.player.audible:
             self._call.publish(Speaking("bot", on=False))
         elif turn is not None:
-            self._call.report_times(turn.waterfall)
+            self._call.report_times(turn)
         self._call.publish(AnswerOver(number, heard=True))
 
     async def _play_out(self, answer: AnswerInProgress) -> None:

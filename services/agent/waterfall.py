@@ -17,12 +17,12 @@ class Waterfall:
 
     def __init__(self, turn: int, speech_end: float = 0.0) -> None:
         self.turn = turn
-        self._speech_end = speech_end
+        self.speech_end = speech_end
         self._marks: dict[str, float] = {}
 
     def begin(self, speech_end: float) -> None:
         """The caller's end of speech is known now; stages may have been reached before."""
-        self._speech_end = speech_end
+        self.speech_end = speech_end
 
     def mark(self, stage: str, now: float) -> None:
         """A stage of `STAGES` was reached at wall clock `now`."""
@@ -30,7 +30,11 @@ class Waterfall:
             raise ValueError(f"unknown stage {stage!r}; the stages are {', '.join(STAGES)}")
         self._marks.setdefault(stage, now)
 
+    def reached(self) -> list[tuple[str, float]]:
+        """Stages reached so far, as they came, with their wall clock."""
+        found = [(stage, self._marks[stage]) for stage in STAGES if stage in self._marks]
+        return sorted(found, key=lambda item: item[1])
+
     def milliseconds(self) -> dict[str, float]:
-        """Stages reached so far, as they came, with milliseconds from the end of speech."""
-        reached = sorted((stage for stage in STAGES if stage in self._marks), key=lambda stage: self._marks[stage])
-        return {stage: round((self._marks[stage] - self._speech_end) * 1000, 1) for stage in reached}
+        """The same with milliseconds from the end of speech."""
+        return {stage: round((at - self.speech_end) * 1000, 1) for stage, at in self.reached()}

@@ -18,6 +18,7 @@ from services.common.grpc_server import Check, Server
 from services.common.logs import impersonal
 from services.common.security import authorities
 from services.common.settings import TritonTls
+from services.common.telemetry.traces import TRACEPARENT, traceparent
 from services.common.triton_wire import (
     CLOSE,
     COMMAND,
@@ -172,7 +173,7 @@ class TritonSession:
         Raises:
             ServiceError: the model's, or UnavailableError.
         """
-        self._opened = self._send(OPEN, inputs, parameters)
+        self._opened = self._send(OPEN, inputs, {**parameters, **in_trace()})
         greeting = await self._next(self._waiting[self._opened])
         lease_s = int(greeting[LEASE_MS][0]) / 1000
         self._keeper = asyncio.create_task(self._keep(lease_s), name=f"triton-keep-{self._id}")
@@ -322,6 +323,12 @@ class TritonSession:
                 self._reader.cancel()
         except ServiceError as error:
             log.info("a session at Triton has ended", extra={"reason": impersonal(str(error))})
+
+
+def in_trace() -> dict[str, str]:
+    """The parameter that says of whose trace a request is; none where it is of none."""
+    told = traceparent()
+    return {TRACEPARENT: told} if told else {}
 
 
 def _tls_options(tls: TritonTls | None) -> dict[str, Any]:

@@ -14,7 +14,11 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from opentelemetry.trace import SpanKind
+
 from services.common.errors import AtCapacityError, InvalidInputError, ServiceError, UnavailableError
+from services.common.telemetry import traces
+from services.common.triton_metrics import Watched
 from services.common.triton_reply import Outbox, Reply
 from services.common.triton_wire import (
     CLOSE,
@@ -34,6 +38,7 @@ from services.common.triton_wire import (
 log = logging.getLogger(__name__)
 
 POLL_S = 0.5
+MODEL = "trunkline.triton.model"  # attribute of spans
 _ENDED = "Triton has ended the session"
 
 
@@ -46,12 +51,14 @@ class Command:
         session: Triton's sequence id.
         inputs: arrays by input name; those that were not sent are absent.
         parameters: the request's.
+        traceparent: of whose trace it is (W3C Trace Context); empty for none.
     """
 
     name: str
     session: str
     inputs: Tensors
     parameters: Parameters
+    traceparent: str = ""
 
     def list(self, name: str) -> list[int]:
         """An input's numbers; none where it was not sent."""
@@ -82,6 +89,10 @@ class HostedModel(Protocol):
     """An engine as the host sees it."""
 
     revision: str  # names the weights
+
+    @property
+    def watched(self) -> Watched:
+        """Its engine."""
 
     async def start(self) -> None:
         """Called once, on the loop that everything else is called on."""
@@ -123,6 +134,8 @@ class Host:
         capacity: sessions at once.
         lease_s: a session that says nothing for so long is ended, seconds.
         on_count: told the number of live sessions whenever it changes.
+        on_poll: called, on some thread, every `poll_s`.
+        name: of the model, for traces.
         clock: seconds.
         poll_s: how often Triton is asked whether clients are still there, seconds.
     """
@@ -134,6 +147,8 @@ class Host:
         capacity: int,
         lease_s: float,
         on_count: Callable[[int], None] = lambda count: None,
+        on_poll: Callable[[], None] = lambda: None,
+        name: str = "",
         clock: Callable[[], float] = time.monotonic,
         poll_s: float = POLL_S,
     ) -> None:
@@ -142,6 +157,8 @@ class Host:
         self._capacity = capacity
         self._lease_s = lease_s
         self._on_count = on_count
+        self._on_poll = on_poll
+        self._name = name
         self._clock = clock
         self._poll_s = poll_s
         self._stopping = threading.Event()
@@ -231,6 +248,10 @@ class Host:
 
     async def _run(self, session: _Session, opening: Command) -> None:
         """A session's life."""
+        with traces.continuing(f"{self._name} session", opening.traceparent, {MODEL: self._name}):
+            await self._serve(session, opening)
+
+    async def _serve(self, session: _Session, opening: Command) -> None:
         stream: ModelSession | None = None
         reply = session.hold
         try:
@@ -240,7 +261,7 @@ class Host:
             while True:
                 command, reply = await session.commands.get()
                 try:
-                    await stream.execute(command, reply)
+                    await self._execute(stream, command, reply)
                 except Exception as error:  # goes to the client, who may go on
                     _log_unforeseen(error)
                     reply.fail(error)
@@ -252,6 +273,16 @@ class Host:
                 stream.close()
             if reply is not session.hold:
                 reply.fail(UnavailableError(_ENDED))  # where it was not finished
+
+    async def _execute(self, stream: ModelSession, command: Command, reply: Reply) -> None:
+        parent = traces.received(command.traceparent)
+        if parent is None:
+            await stream.execute(command, reply)
+            return
+        span = traces.begin(f"{self._name} {command.name}", parent, SpanKind.SERVER, {MODEL: self._name})
+        reply.when_over(span.end)
+        with traces.within(span):
+            await stream.execute(command, reply)
 
     def _check_revision(self, opening: Command) -> None:
         expected = opening.parameters.get(REVISION, self._model.revision)
@@ -282,16 +313,17 @@ class Host:
         while True:
             await asyncio.sleep(self._poll_s)
             sessions = list(self._sessions.values())
-            gone = await asyncio.to_thread(_cancelled, [session.hold for session in sessions])
+            gone = await asyncio.to_thread(self._poll, [session.hold for session in sessions])
             now = self._clock()
             for session, left in zip(sessions, gone, strict=True):
                 if left or now > session.expires:
                     log.info("a session's client is gone", extra={"by": "cancellation" if left else "lease"})
                     session.end()
 
-
-def _cancelled(holds: Sequence[Reply]) -> list[bool]:
-    return [hold.is_cancelled() for hold in holds]
+    def _poll(self, holds: Sequence[Reply]) -> list[bool]:
+        """Which of these have no client any more."""
+        self._on_poll()
+        return [hold.is_cancelled() for hold in holds]
 
 
 def _log_unforeseen(error: Exception) -> None:

@@ -13,7 +13,10 @@ from services.common import logs
 from services.common.errors import SetupError, WeightsError
 from services.common.settings import ModelServiceSettings
 from services.common.telemetry.settings import TelemetrySettings
+from services.common.telemetry.start import start
+from services.common.telemetry.traces import TRACEPARENT
 from services.common.triton_host import Command, Host, HostedModel
+from services.common.triton_metrics import EngineMetrics
 from services.common.triton_reply import Merge, Outbox, Reply, never
 from services.common.triton_wire import COMMAND, Array
 
@@ -92,6 +95,7 @@ class PythonModel(Generic[S]):
             settings = read_settings(self.settings, args["model_config"])
             telemetry = TelemetrySettings.read()
             logs.set_up(settings.log_level, settings.log_personal_data, f"{name} ", telemetry.log_format)
+            start("triton", telemetry.without_endpoint())
             model = type(self).load(settings)
         except (WeightsError, SetupError, ValueError) as error:
             raise self.backend.TritonModelException(f"{name}: {error}") from error
@@ -105,7 +109,8 @@ class PythonModel(Generic[S]):
         self._family = family  # Triton forgets a metric whose family is gone
         outbox = Outbox(self.backend, type(self).to_tensor, type(self).merge)
         self._outbox = outbox
-        self._host = Host(model, outbox, settings.capacity, settings.lease_s, live.set)
+        metrics = EngineMetrics(self.backend, model.watched)
+        self._host = Host(model, outbox, settings.capacity, settings.lease_s, live.set, metrics.publish, name)
         self._host.start()
 
     def execute(self, requests: Sequence[Any]) -> None:
@@ -126,4 +131,5 @@ def _command(request: Any) -> Command:
     parameters = json.loads(request.parameters() or "{}")
     # copied: the memory is the request's, which may be gone before the command is executed
     inputs = {tensor.name(): np.from_dlpack(tensor).copy() for tensor in request.inputs()}
-    return Command(parameters.pop(COMMAND, ""), str(request.correlation_id() or ""), inputs, parameters)
+    name, trace = parameters.pop(COMMAND, ""), parameters.pop(TRACEPARENT, "")
+    return Command(name, str(request.correlation_id() or ""), inputs, parameters, trace)

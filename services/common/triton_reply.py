@@ -67,6 +67,7 @@ class Reply:
         self._waiting: list[Tensors] = []
         self._finished = False
         self._out = False
+        self._when_over: Callable[[], None] = lambda: None
 
     def send(self, outputs: Tensors) -> None:
         """One more response; nothing after `finish`."""
@@ -79,6 +80,10 @@ class Reply:
     def finish(self) -> None:
         """No more responses. May be called again."""
         self._add({}, last=True)
+
+    def when_over(self, callback: Callable[[], None]) -> None:
+        """Has `callback` called once, with the last response. From any thread."""
+        self._when_over = callback
 
     def is_cancelled(self) -> bool:
         """Whether the client is gone. Asks Triton, which takes a moment."""
@@ -113,3 +118,5 @@ class Reply:
             else:
                 self._waiting[-1] = merged
         self._outbox.put(self)
+        if last:
+            self._when_over()

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING
 
 from services.common.errors import DrainingError, InvalidInputError
+from services.common.telemetry import traces
+from services.common.telemetry.model_service import EngineMeter
 from services.decoder.batcher import FRAME_BUDGET
 from services.decoder.blocks import FIRST_BLOCK
 from services.decoder.synthesis import Job, Synthesizer
@@ -55,6 +57,11 @@ class DecoderEngine:
         """Blocks that are due or being computed."""
         return self._worker.pending
 
+    @property
+    def meter(self) -> EngineMeter:
+        """Its times."""
+        return self._worker.meter
+
     async def warm_up(self) -> None:
         """Computes a first block once, so that the first caller does not pay for torch's own start."""
         stream = self.open(0, "")
@@ -95,7 +102,7 @@ class DecoderEngine:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(settle, result)
 
-        self._worker.submit(job, runs_out, done)
+        self._worker.submit(job, runs_out, done, traces.current())
         return await found
 
     async def register_voice(self, pcm: bytes, codes: Sequence[int]) -> str:

@@ -1,7 +1,7 @@
 """`SpeechDecoder` over gRPC: messages to the engine's calls and back; nothing of models here."""
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import closing
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, closing
 from typing import Any, Protocol
 
 import grpc
@@ -9,11 +9,16 @@ import grpc
 from services.common.errors import DrainingError, InvalidInputError
 from services.common.grpc_server import Check, Server, Slots, answers
 from services.common.reservations import Reservations, hold_until_cancelled
+from services.common.telemetry import catalogue, traces
+from services.common.telemetry.metrics import counter
 from services.decoder.blocks import FIRST_BLOCK, NEXT_BLOCKS
 from services.decoder.utterance import Pcm
 from trunkline.v1 import decoder_pb2, decoder_pb2_grpc
 
 SERVICE = "trunkline.v1.SpeechDecoder"
+SAMPLE_BYTES = 2
+
+_AUDIO = counter(catalogue.DECODER_AUDIO)
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -89,20 +94,27 @@ class SpeechDecoderServicer(decoder_pb2_grpc.SpeechDecoderServicer):
         self, request_iterator: AsyncIterator[decoder_pb2.SynthesizeRequest], context: Context
     ) -> AsyncIterator[decoder_pb2.SynthesizeResponse]:
         """One stream is one utterance; cancelling it frees its slot and stops its work."""
-        async with self._reservations.stream(context):
-            first = await anext(request_iterator, None)
-            if first is None:
-                return
-            config = first.config if first.WhichOneof("payload") == "config" else decoder_pb2.SynthesizeConfig()
-            with closing(self._engine.open(config.seed, config.voice_id)) as stream:
-                if first.WhichOneof("payload") != "config":
-                    async for pcm in stream.push(_codes(first)):
-                        yield _response(pcm)
-                async for request in request_iterator:
-                    async for pcm in stream.push(_codes(request)):
-                        yield _response(pcm)
-                async for pcm in stream.finish():
-                    yield _response(pcm)
+        with traces.serving(context, SERVICE, "Synthesize"):
+            async with self._reservations.stream(context), aclosing(self._synthesise(request_iterator)) as responses:
+                async for response in responses:
+                    yield response
+
+    async def _synthesise(
+        self, request_iterator: AsyncIterator[decoder_pb2.SynthesizeRequest]
+    ) -> AsyncGenerator[decoder_pb2.SynthesizeResponse, None]:
+        first = await anext(request_iterator, None)
+        if first is None:
+            return
+        config = first.config if first.WhichOneof("payload") == "config" else decoder_pb2.SynthesizeConfig()
+        with closing(self._engine.open(config.seed, config.voice_id)) as stream:
+            if first.WhichOneof("payload") != "config":
+                async for pcm in stream.push(_codes(first)):
+                    yield self._response(pcm)
+            async for request in request_iterator:
+                async for pcm in stream.push(_codes(request)):
+                    yield self._response(pcm)
+            async for pcm in stream.finish():
+                yield self._response(pcm)
 
     async def Reserve(  # noqa: N802
         self, request: decoder_pb2.SpeechDecoderReserveRequest, context: Context
@@ -125,6 +137,10 @@ class SpeechDecoderServicer(decoder_pb2_grpc.SpeechDecoderServicer):
             voice_id=await self._engine.register_voice(request.pcm, list(request.codes))
         )
 
+    def _response(self, pcm: Pcm) -> decoder_pb2.SynthesizeResponse:
+        _AUDIO.add(len(pcm.data) / SAMPLE_BYTES / self._engine.sample_rate)
+        return decoder_pb2.SynthesizeResponse(pcm=pcm.data, tokens_done=pcm.tokens_done)
+
 
 def _codes(request: decoder_pb2.SynthesizeRequest) -> list[int]:
     payload = request.WhichOneof("payload")
@@ -133,10 +149,6 @@ def _codes(request: decoder_pb2.SynthesizeRequest) -> list[int]:
     if payload is None:
         raise InvalidInputError("a message without payload: send config or codes")
     return list(request.codes.codes)
-
-
-def _response(pcm: Pcm) -> decoder_pb2.SynthesizeResponse:
-    return decoder_pb2.SynthesizeResponse(pcm=pcm.data, tokens_done=pcm.tokens_done)
 
 
 def make_server(engine: Backend, address: str, capacity: int, check: Check = answers) -> Server:

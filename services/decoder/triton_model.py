@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 
 from services.common.errors import InvalidInputError
 from services.common.triton_host import Command
+from services.common.triton_metrics import Watched
 from services.common.triton_python import HostSettings
 from services.common.triton_reply import Reply
 from services.common.triton_wire import Tensors, number, raw, text
@@ -28,6 +29,11 @@ class TritonDecoder:
     def load(cls, settings: TritonSettings) -> "TritonDecoder":
         """Loads the weights. Errors: see `build`."""
         return cls(build(settings))
+
+    @property
+    def watched(self) -> Watched:
+        """See `HostedModel.watched`."""
+        return Watched("decoder", lambda: self._engine.pending_blocks, self._engine.meter)
 
     async def start(self) -> None:
         """See `HostedModel.start`."""

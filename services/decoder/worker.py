@@ -1,9 +1,14 @@
 """The thread that computes: takes the blocks that are due, a group at a time, a step at a time."""
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from opentelemetry.context import Context
+
+from services.common.telemetry import traces
+from services.common.telemetry.model_service import EngineMeter
 from services.decoder.batcher import Due, choose
 from services.decoder.synthesis import Job, Synthesizer
 from services.decoder.utterance import Pcm, StoppedError
@@ -16,6 +21,9 @@ class _Waiting:
     job: Job
     due: Due
     done: Done
+    since: float  # when it became due
+    trace: Context | None  # whose spans it has
+    taken: float | None = None  # when the first step of it began
 
 
 class SynthesisWorker:
@@ -32,6 +40,7 @@ class SynthesisWorker:
     def __init__(self, synthesizer: Synthesizer, frame_budget: int) -> None:
         self._synthesizer = synthesizer
         self._frame_budget = frame_budget
+        self.meter = EngineMeter("decoder")
         self._changed = threading.Condition()
         self._waiting: list[_Waiting] = []
         self._count = 0
@@ -45,19 +54,20 @@ class SynthesisWorker:
         with self._changed:
             return len(self._waiting)
 
-    def submit(self, job: Job, runs_out: float, done: Done) -> None:
+    def submit(self, job: Job, runs_out: float, done: Done, trace: Context | None = None) -> None:
         """Computes a block. `done` is called once, on the worker's thread, with its audio or with what went wrong.
 
         Args:
             job: the block; no other of its utterance may be at the worker.
             runs_out: when the audio given out before it will have been played, seconds.
             done: gets `StoppedError` when the utterance was stopped or the worker closed.
+            trace: whose spans it has.
         """
         with self._changed:
             if not self._closed:
                 due = Due(job.work.frames, job.work.block.start == 0, runs_out, self._count)
                 self._count += 1
-                self._waiting.append(_Waiting(job, due, done))
+                self._waiting.append(_Waiting(job, due, done, time.monotonic(), trace))
                 self._changed.notify()
                 return
         done(StoppedError())
@@ -71,8 +81,14 @@ class SynthesisWorker:
 
     def _run(self) -> None:
         while group := self._next_group():
+            began = time.monotonic()
+            for item in group:
+                if item.taken is None:
+                    item.taken = began
+                    self.meter.waited(began - item.since)
             try:
                 found = self._synthesizer.advance([item.job for item in group])
+                self.meter.stepped(len(group), time.monotonic() - began)
             except Exception as error:  # whatever the models raise belongs to those who asked, not to this thread
                 self._finish([(item, error) for item in group])
             else:
@@ -98,3 +114,8 @@ class SynthesisWorker:
                 self._waiting.remove(item)
         for item, result in results:
             item.done(result)
+            if item.trace is not None and item.taken is not None:
+                block = item.job.work.block
+                traces.tell("queue", item.trace, item.since, item.taken)
+                tokens = {"trunkline.decoder.tokens": block.stop - block.start}
+                traces.tell("block", item.trace, item.taken, time.monotonic(), tokens)

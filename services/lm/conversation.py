@@ -7,13 +7,18 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import TypeGuard
 
+from opentelemetry.trace import Span, SpanKind
+
 from services.common.errors import InvalidInputError, WrongOrderError
+from services.common.telemetry import catalogue, traces
+from services.common.telemetry.metrics import counter
 from services.lm.engine import Added, Engine, Event, Failed, Finished, GenerationSettings, Kind, Reason, Session
 from services.lm.prompt import ChatTemplate, TextStream
 from trunkline.v1 import lm_pb2
 
 log = logging.getLogger(__name__)
 
+SERVICE = "trunkline.v1.VoiceLM"
 DEFAULT_MAX_NEW_TOKENS = 2000
 _MAX_TEMPERATURE = 10.0
 _KINDS = {
@@ -21,6 +26,9 @@ _KINDS = {
     Kind.SPEECH: lm_pb2.TOKEN_KIND_SPEECH,
     Kind.CONTROL: lm_pb2.TOKEN_KIND_CONTROL,
 }
+# the head of an answer is the template's
+_COUNTED = {Kind.TEXT: "text", Kind.SPEECH: "speech", Kind.CONTROL: "prompt"}
+_TOKENS = counter(catalogue.LM_TOKENS)
 _REASONS = {
     Reason.END_OF_TURN: lm_pb2.FINISH_REASON_END_OF_TURN,
     Reason.MAX_TOKENS: lm_pb2.FINISH_REASON_MAX_TOKENS,
@@ -79,6 +87,7 @@ class Conversation:
         self._idle = asyncio.Event()
         self._idle.set()
         self._out = Outgoing()
+        self._answering: Span | None = None  # the answer under way, where it belongs to a trace
 
     async def run(
         self, requests: AsyncIterator[lm_pb2.ConverseRequest]
@@ -100,19 +109,47 @@ class Conversation:
             reader.cancel()
             if self._session is not None:
                 self._session.close()
+            self._end_span()
 
     async def _read(self, requests: AsyncIterator[lm_pb2.ConverseRequest]) -> None:
         try:
             async for request in requests:
                 if request.WhichOneof("command") == "close":
                     break
-                await self._execute(request)
+                await self._traced(request)
             else:
                 await self._idle.wait()
         except Exception as error:  # raised again by `run`, to the client
             self._out.put(error)
         else:
             self._out.put(None)
+
+    async def _traced(self, request: lm_pb2.ConverseRequest) -> None:
+        """Executes a command as part of the trace that it names."""
+        parent = traces.received(request.traceparent)
+        if parent is None:
+            await self._execute(request)
+            return
+        command = request.WhichOneof("command") or "nothing"
+        attributes = {**traces.rpc(SERVICE, "Converse"), "trunkline.lm.command": command}
+        span = traces.begin(f"{SERVICE}/Converse {command}", parent, SpanKind.SERVER, attributes)
+        if command == "generate":
+            self._end_span()
+            self._answering = span  # until it is over
+        try:
+            with traces.within(span):
+                await self._execute(request)
+        except Exception as error:
+            traces.failed(span, error)
+            raise
+        finally:
+            if span is not self._answering:
+                span.end()
+
+    def _end_span(self) -> None:
+        if self._answering is not None:
+            self._answering.end()
+            self._answering = None
 
     async def _execute(self, request: lm_pb2.ConverseRequest) -> None:
         command = request.WhichOneof("command")
@@ -129,6 +166,7 @@ class Conversation:
         if command == "append":
             ids = self._ids(request.append, session)
             length = await session.append(ids)
+            _TOKENS.add(len(ids), {"kind": "prompt"})
             self._out.put(lm_pb2.ConverseResponse(appended=lm_pb2.Appended(tokens=ids, length=length)))
         elif command == "generate":
             await self._generate(request.generate, session)
@@ -141,6 +179,7 @@ class Conversation:
     async def _open(self, command: lm_pb2.OpenSession) -> None:
         session = await self._engine.open(list(command.tokens), self._on_event)
         self._session = session
+        _TOKENS.add(len(command.tokens), {"kind": "prompt"})
         log.info("session opened", extra={"session_id": command.session_id, "tokens": len(command.tokens)})
         self._out.put(lm_pb2.ConverseResponse(opened=lm_pb2.Opened(length=len(command.tokens))))
 
@@ -184,13 +223,18 @@ class Conversation:
 
     def _on_event(self, event: Event) -> None:
         if isinstance(event, Added):
+            _TOKENS.add(len(event.tokens), {"kind": _COUNTED[event.kind]})
             response = lm_pb2.ConverseResponse(generated=self._generated(event))
         elif isinstance(event, Finished):
             self._idle.set()
+            self._end_span()
             response = lm_pb2.ConverseResponse(
                 finished=lm_pb2.Finished(reason=_REASONS[event.reason], length=event.length)
             )
         elif isinstance(event, Failed):
+            if self._answering is not None:
+                traces.failed(self._answering, event.error)
+            self._end_span()
             self._out.put(event.error)
             return
         self._out.put(response)

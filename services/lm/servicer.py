@@ -8,12 +8,11 @@ import grpc
 
 from services.common.grpc_server import Check, Slots, answers
 from services.common.reservations import Reservations, hold_until_cancelled
+from services.lm.conversation import SERVICE as SERVICE
 from services.lm.conversation import Conversation
 from services.lm.engine import Engine
 from services.lm.prompt import ChatTemplate
 from trunkline.v1 import lm_pb2, lm_pb2_grpc
-
-SERVICE = "trunkline.v1.VoiceLM"
 
 
 class VoiceLMServicer(lm_pb2_grpc.VoiceLMServicer):

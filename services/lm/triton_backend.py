@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from services.common.errors import UnavailableError
-from services.common.triton import Outputs, TritonModel, TritonSession
+from services.common.triton import Outputs, TritonModel, TritonSession, in_trace
 from services.common.triton_wire import REVISION, Tensors, read_json
 from services.lm.engine import Added, Emit, Failed, GenerationSettings
 from services.lm.prompt import ChatTemplate
@@ -129,7 +129,7 @@ class TritonLmSession:
     async def _receive(self, settings: GenerationSettings, accepted: "asyncio.Future[None]") -> None:
         try:
             async with contextlib.aclosing(
-                self._session.request("generate", parameters=of_settings(settings))
+                self._session.request("generate", parameters={**of_settings(settings), **in_trace()})
             ) as responses:
                 async for outputs in responses:
                     if not accepted.done():

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from services.common.errors import InvalidInputError
 from services.common.triton_host import Command
+from services.common.triton_metrics import Watched
 from services.common.triton_python import HostSettings
 from services.common.triton_reply import Reply
 from services.common.triton_wire import JSON, Tensors, number, text
@@ -28,6 +29,7 @@ class TritonLanguageModel:
     """
 
     def __init__(self, built: Built, files: list[Path]) -> None:
+        self._built = built
         self._engine = built.engine
         self._kv_tokens = built.kv_tokens
         self.revision = built.revision
@@ -39,6 +41,11 @@ class TritonLanguageModel:
         template = ChatTemplate.load(settings.weights)
         names = ("config.json", "tokenizer.model", "tokenizer_config.json")
         return cls(build(settings, template), [settings.weights / name for name in names])
+
+    @property
+    def watched(self) -> Watched:
+        """See `HostedModel.watched`."""
+        return Watched("lm", self._built.pending, self._built.meter, self._built.kv_used)
 
     async def start(self) -> None:
         """Nothing: the engine started when it was loaded."""

@@ -1,16 +1,20 @@
 """Live utterances over one model: the event loop hands audio in, a worker thread encodes what is due, in batches."""
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from opentelemetry.context import Context
 from torch import Tensor
 
 from services.common.batches import together
 from services.common.errors import DrainingError, InvalidInputError
+from services.common.telemetry import traces
+from services.common.telemetry.model_service import EngineMeter
 from services.tokenizer.batcher import Batcher
 from services.tokenizer.streaming import Tokens, Utterance, encode
 from services.tokenizer.weights import Checkpoint
@@ -48,6 +52,8 @@ class _Work:
 
     utterance: Utterance
     done: asyncio.Future[Tokens]
+    due: float  # since when
+    trace: Context | None  # whose spans it has
 
 
 class TokenizerEngine:
@@ -88,6 +94,8 @@ class TokenizerEngine:
         on_cpu = checkpoint.log_mel.window.device.type == "cpu"
         self._waiting: Batcher[_Work] = Batcher(batch_frames or (CPU_BATCH_FRAMES if on_cpu else GPU_BATCH_FRAMES))
         self._running: list[_Work] = []
+        self._began = 0.0  # when they were taken
+        self.meter = EngineMeter("tokenizer")
         self._closed = False
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="tokenizer")
 
@@ -123,7 +131,7 @@ class TokenizerEngine:
         if self._closed:
             raise DrainingError("the tokenizer has been closed")
         loop = asyncio.get_running_loop()
-        work = _Work(utterance, loop.create_future())
+        work = _Work(utterance, loop.create_future(), time.monotonic(), traces.current())
         self._waiting.add(work, due.frames, due.urgent)
         # Not at once: what else becomes due in this turn of the loop joins the batch.
         loop.call_soon(self._start_batch)
@@ -144,6 +152,9 @@ class TokenizerEngine:
             return
         self._running = self._waiting.take()
         if self._running:
+            self._began = time.monotonic()
+            for work in self._running:
+                self.meter.waited(self._began - work.due)
             utterances = [work.utterance for work in self._running]
             batch = asyncio.get_running_loop().run_in_executor(self._worker, self._encode, utterances)
             batch.add_done_callback(self._end_batch)
@@ -153,6 +164,12 @@ class TokenizerEngine:
 
     def _end_batch(self, batch: asyncio.Future[list[Tokens | Exception]]) -> None:
         done, self._running = self._running, []
+        now = time.monotonic()
+        self.meter.stepped(len(done), now - self._began)
+        for work in done:
+            if work.trace is not None:
+                traces.tell("queue", work.trace, work.due, self._began)
+                traces.tell("encode", work.trace, self._began, now)
         for work, tokens in zip(done, batch.result(), strict=True):
             if isinstance(tokens, Exception):
                 _fail([work], tokens)

@@ -10,7 +10,9 @@ import grpc
 from services.common.errors import InvalidInputError
 from services.common.grpc_server import Check, Server, Slots, answers
 from services.common.reservations import Reservations, hold_until_cancelled
-from services.tokenizer.engine import TokenizerInfo
+from services.common.telemetry import catalogue, traces
+from services.common.telemetry.metrics import counter
+from services.tokenizer.engine import SAMPLE_BYTES, TokenizerInfo
 from services.tokenizer.streaming import Tokens
 from trunkline.v1 import tokenizer_pb2 as pb
 from trunkline.v1 import tokenizer_pb2_grpc as pb_grpc
@@ -18,6 +20,8 @@ from trunkline.v1 import tokenizer_pb2_grpc as pb_grpc
 log = logging.getLogger(__name__)
 
 SERVICE = "trunkline.v1.SpeechTokenizer"
+
+_AUDIO = counter(catalogue.TOKENIZER_AUDIO)
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -87,9 +91,10 @@ class SpeechTokenizerServicer(pb_grpc.SpeechTokenizerServicer):
             AtCapacityError: every stream is taken.
             DrainingError: the service is stopping.
         """
-        async with self._reservations.stream(context), aclosing(self._tokenize(request_iterator)) as responses:
-            async for response in responses:
-                yield response
+        with traces.serving(context, SERVICE, "Tokenize"):
+            async with self._reservations.stream(context), aclosing(self._tokenize(request_iterator)) as responses:
+                async for response in responses:
+                    yield response
 
     async def Reserve(  # noqa: N802 - the contract's name
         self, request: pb.SpeechTokenizerReserveRequest, context: Context
@@ -115,6 +120,7 @@ class SpeechTokenizerServicer(pb_grpc.SpeechTokenizerServicer):
                     self._check_rate(config.sample_rate)
                 elif kind == "pcm":
                     utterance = utterance or held.enter_context(closing(self._engine.open(config.interim_results)))
+                    _AUDIO.add(len(request.pcm) / SAMPLE_BYTES / self._info.sample_rate)
                     async with aclosing(utterance.push(request.pcm)) as results:
                         async for tokens in results:
                             yield self._response(tokens)

@@ -5,6 +5,7 @@ from dataclasses import asdict
 
 from services.common.errors import InvalidInputError
 from services.common.triton_host import Command
+from services.common.triton_metrics import Watched
 from services.common.triton_python import HostSettings
 from services.common.triton_reply import Reply
 from services.common.triton_wire import Tensors, number, numbers
@@ -27,6 +28,11 @@ class TritonTokenizer:
     def load(cls, settings: TritonSettings) -> "TritonTokenizer":
         """Loads the weights. Errors: see `build`."""
         return cls(build(settings))
+
+    @property
+    def watched(self) -> Watched:
+        """See `HostedModel.watched`."""
+        return Watched("tokenizer", lambda: self._engine.pending, self._engine.meter)
 
     async def start(self) -> None:
         """See `HostedModel.start`."""

@@ -13,6 +13,7 @@ from tests.integration.stack import HOST, ROOT, free_port
 SERVER = ROOT / ".venv-triton" / "tritonserver"
 START_S = 240.0
 _SERVES = re.compile(r"Started GRPCInferenceService")
+_OURS = re.compile(r"^(trunkline_\w+(?:\{[^}]+\})?)(?:\{\})? (\S+)$", re.MULTILINE)
 _GAUGE = re.compile(r'^trunkline_sessions\{model="(\w+)",state="live"\} (\d+)', re.MULTILINE)
 
 
@@ -89,11 +90,18 @@ class TritonServer:
 
     async def sessions(self) -> dict[str, int]:
         """Live sessions of each model, as Triton's metrics endpoint says."""
+        return {model: int(count) for model, count in _GAUGE.findall(await self._page())}
+
+    async def metrics(self) -> dict[str, float]:
+        """Our own series at that endpoint, as they are written there."""
+        return {series: float(value) for series, value in _OURS.findall(await self._page())}
+
+    async def _page(self) -> str:
         reader, writer = await asyncio.open_connection(HOST, self._metrics)
         writer.write(b"GET /metrics HTTP/1.0\r\n\r\n")
         page = (await reader.read()).decode()
         writer.close()
-        return {model: int(count) for model, count in _GAUGE.findall(page)}
+        return page
 
     async def until_idle(self, seconds: float = 60.0) -> None:
         """Until no session is left at any model."""

@@ -24,17 +24,17 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15trunkline/v1/lm.proto\x12\x0ctrunkline.v1\"(\n\x15VoiceLMReserveRequest\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\"0\n\x16VoiceLMReserveResponse\x12\x16\n\x0ereservation_id\x18\x01 \x01(\t\"\x14\n\x12VoiceLMInfoRequest\"\xfe\x01\n\x13VoiceLMInfoResponse\x12\x12\n\nvocab_size\x18\x01 \x01(\r\x12\x1b\n\x13speech_token_offset\x18\x02 \x01(\r\x12\x15\n\rcodebook_size\x18\x03 \x01(\r\x12\x16\n\x0e\x63ontext_length\x18\x04 \x01(\r\x12\x12\n\ntext_block\x18\x05 \x01(\r\x12\x14\n\x0cspeech_block\x18\x06 \x01(\r\x12\x10\n\x08\x63\x61pacity\x18\x07 \x01(\r\x12\x0e\n\x06\x61\x63tive\x18\x08 \x01(\r\x12\x16\n\x0emodel_revision\x18\t \x01(\t\x12\x11\n\tkv_tokens\x18\n \x01(\x04\x12\x10\n\x08reserved\x18\x0b \x01(\r\"\xa6\x02\n\x0f\x43onverseRequest\x12)\n\x04open\x18\x01 \x01(\x0b\x32\x19.trunkline.v1.OpenSessionH\x00\x12&\n\x06\x61ppend\x18\x02 \x01(\x0b\x32\x14.trunkline.v1.AppendH\x00\x12*\n\x08generate\x18\x03 \x01(\x0b\x32\x16.trunkline.v1.GenerateH\x00\x12*\n\x08truncate\x18\x04 \x01(\x0b\x32\x16.trunkline.v1.TruncateH\x00\x12\x30\n\x06\x63\x61ncel\x18\x05 \x01(\x0b\x32\x1e.trunkline.v1.CancelGenerationH\x00\x12+\n\x05\x63lose\x18\x06 \x01(\x0b\x32\x1a.trunkline.v1.CloseSessionH\x00\x42\t\n\x07\x63ommand\"1\n\x0bOpenSession\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06tokens\x18\x02 \x03(\r\"\x9e\x01\n\x06\x41ppend\x12\x10\n\x06system\x18\x01 \x01(\tH\x00\x12\x13\n\tuser_text\x18\x02 \x01(\tH\x00\x12\x31\n\x0buser_speech\x18\x03 \x01(\x0b\x32\x1a.trunkline.v1.SpeechTokensH\x00\x12\x32\n\rend_of_speech\x18\x04 \x01(\x0b\x32\x19.trunkline.v1.EndOfSpeechH\x00\x42\x06\n\x04part\"\x1e\n\x0cSpeechTokens\x12\x0e\n\x06tokens\x18\x01 \x03(\r\"\r\n\x0b\x45ndOfSpeech\"q\n\x08Generate\x12\x13\n\x0btemperature\x18\x01 \x01(\x02\x12\r\n\x05top_p\x18\x02 \x01(\x02\x12\x0c\n\x04seed\x18\x03 \x01(\x04\x12\x16\n\x0emax_new_tokens\x18\x04 \x01(\r\x12\x0b\n\x03say\x18\x05 \x01(\t\x12\x0e\n\x06resume\x18\x06 \x01(\x08\"\x1a\n\x08Truncate\x12\x0e\n\x06length\x18\x01 \x01(\r\"\x12\n\x10\x43\x61ncelGeneration\"\x0e\n\x0c\x43loseSession\"\xf7\x01\n\x10\x43onverseResponse\x12&\n\x06opened\x18\x01 \x01(\x0b\x32\x14.trunkline.v1.OpenedH\x00\x12*\n\x08\x61ppended\x18\x02 \x01(\x0b\x32\x16.trunkline.v1.AppendedH\x00\x12,\n\tgenerated\x18\x03 \x01(\x0b\x32\x17.trunkline.v1.GeneratedH\x00\x12*\n\x08\x66inished\x18\x04 \x01(\x0b\x32\x16.trunkline.v1.FinishedH\x00\x12,\n\ttruncated\x18\x05 \x01(\x0b\x32\x17.trunkline.v1.TruncatedH\x00\x42\x07\n\x05\x65vent\"\x18\n\x06Opened\x12\x0e\n\x06length\x18\x01 \x01(\r\"*\n\x08\x41ppended\x12\x0e\n\x06tokens\x18\x01 \x03(\r\x12\x0e\n\x06length\x18\x02 \x01(\r\"p\n\tGenerated\x12\x0e\n\x06tokens\x18\x01 \x03(\r\x12%\n\x04kind\x18\x02 \x01(\x0e\x32\x17.trunkline.v1.TokenKind\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x0e\n\x06speech\x18\x04 \x03(\r\x12\x0e\n\x06length\x18\x05 \x01(\r\"F\n\x08\x46inished\x12*\n\x06reason\x18\x01 \x01(\x0e\x32\x1a.trunkline.v1.FinishReason\x12\x0e\n\x06length\x18\x02 \x01(\r\"\x1b\n\tTruncated\x12\x0e\n\x06length\x18\x01 \x01(\r*k\n\tTokenKind\x12\x1a\n\x16TOKEN_KIND_UNSPECIFIED\x10\x00\x12\x13\n\x0fTOKEN_KIND_TEXT\x10\x01\x12\x15\n\x11TOKEN_KIND_SPEECH\x10\x02\x12\x16\n\x12TOKEN_KIND_CONTROL\x10\x03*\xa7\x01\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x46INISH_REASON_END_OF_TURN\x10\x01\x12\x1c\n\x18\x46INISH_REASON_MAX_TOKENS\x10\x02\x12\x1b\n\x17\x46INISH_REASON_CANCELLED\x10\x03\x12\x1e\n\x1a\x46INISH_REASON_CONTEXT_FULL\x10\x04\x32\xfd\x01\n\x07VoiceLM\x12K\n\x04Info\x12 .trunkline.v1.VoiceLMInfoRequest\x1a!.trunkline.v1.VoiceLMInfoResponse\x12M\n\x08\x43onverse\x12\x1d.trunkline.v1.ConverseRequest\x1a\x1e.trunkline.v1.ConverseResponse(\x01\x30\x01\x12V\n\x07Reserve\x12#.trunkline.v1.VoiceLMReserveRequest\x1a$.trunkline.v1.VoiceLMReserveResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15trunkline/v1/lm.proto\x12\x0ctrunkline.v1\"(\n\x15VoiceLMReserveRequest\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\"0\n\x16VoiceLMReserveResponse\x12\x16\n\x0ereservation_id\x18\x01 \x01(\t\"\x14\n\x12VoiceLMInfoRequest\"\xfe\x01\n\x13VoiceLMInfoResponse\x12\x12\n\nvocab_size\x18\x01 \x01(\r\x12\x1b\n\x13speech_token_offset\x18\x02 \x01(\r\x12\x15\n\rcodebook_size\x18\x03 \x01(\r\x12\x16\n\x0e\x63ontext_length\x18\x04 \x01(\r\x12\x12\n\ntext_block\x18\x05 \x01(\r\x12\x14\n\x0cspeech_block\x18\x06 \x01(\r\x12\x10\n\x08\x63\x61pacity\x18\x07 \x01(\r\x12\x0e\n\x06\x61\x63tive\x18\x08 \x01(\r\x12\x16\n\x0emodel_revision\x18\t \x01(\t\x12\x11\n\tkv_tokens\x18\n \x01(\x04\x12\x10\n\x08reserved\x18\x0b \x01(\r\"\xbb\x02\n\x0f\x43onverseRequest\x12)\n\x04open\x18\x01 \x01(\x0b\x32\x19.trunkline.v1.OpenSessionH\x00\x12&\n\x06\x61ppend\x18\x02 \x01(\x0b\x32\x14.trunkline.v1.AppendH\x00\x12*\n\x08generate\x18\x03 \x01(\x0b\x32\x16.trunkline.v1.GenerateH\x00\x12*\n\x08truncate\x18\x04 \x01(\x0b\x32\x16.trunkline.v1.TruncateH\x00\x12\x30\n\x06\x63\x61ncel\x18\x05 \x01(\x0b\x32\x1e.trunkline.v1.CancelGenerationH\x00\x12+\n\x05\x63lose\x18\x06 \x01(\x0b\x32\x1a.trunkline.v1.CloseSessionH\x00\x12\x13\n\x0btraceparent\x18\x07 \x01(\tB\t\n\x07\x63ommand\"1\n\x0bOpenSession\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06tokens\x18\x02 \x03(\r\"\x9e\x01\n\x06\x41ppend\x12\x10\n\x06system\x18\x01 \x01(\tH\x00\x12\x13\n\tuser_text\x18\x02 \x01(\tH\x00\x12\x31\n\x0buser_speech\x18\x03 \x01(\x0b\x32\x1a.trunkline.v1.SpeechTokensH\x00\x12\x32\n\rend_of_speech\x18\x04 \x01(\x0b\x32\x19.trunkline.v1.EndOfSpeechH\x00\x42\x06\n\x04part\"\x1e\n\x0cSpeechTokens\x12\x0e\n\x06tokens\x18\x01 \x03(\r\"\r\n\x0b\x45ndOfSpeech\"q\n\x08Generate\x12\x13\n\x0btemperature\x18\x01 \x01(\x02\x12\r\n\x05top_p\x18\x02 \x01(\x02\x12\x0c\n\x04seed\x18\x03 \x01(\x04\x12\x16\n\x0emax_new_tokens\x18\x04 \x01(\r\x12\x0b\n\x03say\x18\x05 \x01(\t\x12\x0e\n\x06resume\x18\x06 \x01(\x08\"\x1a\n\x08Truncate\x12\x0e\n\x06length\x18\x01 \x01(\r\"\x12\n\x10\x43\x61ncelGeneration\"\x0e\n\x0c\x43loseSession\"\xf7\x01\n\x10\x43onverseResponse\x12&\n\x06opened\x18\x01 \x01(\x0b\x32\x14.trunkline.v1.OpenedH\x00\x12*\n\x08\x61ppended\x18\x02 \x01(\x0b\x32\x16.trunkline.v1.AppendedH\x00\x12,\n\tgenerated\x18\x03 \x01(\x0b\x32\x17.trunkline.v1.GeneratedH\x00\x12*\n\x08\x66inished\x18\x04 \x01(\x0b\x32\x16.trunkline.v1.FinishedH\x00\x12,\n\ttruncated\x18\x05 \x01(\x0b\x32\x17.trunkline.v1.TruncatedH\x00\x42\x07\n\x05\x65vent\"\x18\n\x06Opened\x12\x0e\n\x06length\x18\x01 \x01(\r\"*\n\x08\x41ppended\x12\x0e\n\x06tokens\x18\x01 \x03(\r\x12\x0e\n\x06length\x18\x02 \x01(\r\"p\n\tGenerated\x12\x0e\n\x06tokens\x18\x01 \x03(\r\x12%\n\x04kind\x18\x02 \x01(\x0e\x32\x17.trunkline.v1.TokenKind\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x0e\n\x06speech\x18\x04 \x03(\r\x12\x0e\n\x06length\x18\x05 \x01(\r\"F\n\x08\x46inished\x12*\n\x06reason\x18\x01 \x01(\x0e\x32\x1a.trunkline.v1.FinishReason\x12\x0e\n\x06length\x18\x02 \x01(\r\"\x1b\n\tTruncated\x12\x0e\n\x06length\x18\x01 \x01(\r*k\n\tTokenKind\x12\x1a\n\x16TOKEN_KIND_UNSPECIFIED\x10\x00\x12\x13\n\x0fTOKEN_KIND_TEXT\x10\x01\x12\x15\n\x11TOKEN_KIND_SPEECH\x10\x02\x12\x16\n\x12TOKEN_KIND_CONTROL\x10\x03*\xa7\x01\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x46INISH_REASON_END_OF_TURN\x10\x01\x12\x1c\n\x18\x46INISH_REASON_MAX_TOKENS\x10\x02\x12\x1b\n\x17\x46INISH_REASON_CANCELLED\x10\x03\x12\x1e\n\x1a\x46INISH_REASON_CONTEXT_FULL\x10\x04\x32\xfd\x01\n\x07VoiceLM\x12K\n\x04Info\x12 .trunkline.v1.VoiceLMInfoRequest\x1a!.trunkline.v1.VoiceLMInfoResponse\x12M\n\x08\x43onverse\x12\x1d.trunkline.v1.ConverseRequest\x1a\x1e.trunkline.v1.ConverseResponse(\x01\x30\x01\x12V\n\x07Reserve\x12#.trunkline.v1.VoiceLMReserveRequest\x1a$.trunkline.v1.VoiceLMReserveResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'trunkline.v1.lm_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TOKENKIND']._serialized_start=1680
-  _globals['_TOKENKIND']._serialized_end=1787
-  _globals['_FINISHREASON']._serialized_start=1790
-  _globals['_FINISHREASON']._serialized_end=1957
+  _globals['_TOKENKIND']._serialized_start=1701
+  _globals['_TOKENKIND']._serialized_end=1808
+  _globals['_FINISHREASON']._serialized_start=1811
+  _globals['_FINISHREASON']._serialized_end=1978
   _globals['_VOICELMRESERVEREQUEST']._serialized_start=39
   _globals['_VOICELMRESERVEREQUEST']._serialized_end=79
   _globals['_VOICELMRESERVERESPONSE']._serialized_start=81
@@ -44,35 +44,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_VOICELMINFORESPONSE']._serialized_start=154
   _globals['_VOICELMINFORESPONSE']._serialized_end=408
   _globals['_CONVERSEREQUEST']._serialized_start=411
-  _globals['_CONVERSEREQUEST']._serialized_end=705
-  _globals['_OPENSESSION']._serialized_start=707
-  _globals['_OPENSESSION']._serialized_end=756
-  _globals['_APPEND']._serialized_start=759
-  _globals['_APPEND']._serialized_end=917
-  _globals['_SPEECHTOKENS']._serialized_start=919
-  _globals['_SPEECHTOKENS']._serialized_end=949
-  _globals['_ENDOFSPEECH']._serialized_start=951
-  _globals['_ENDOFSPEECH']._serialized_end=964
-  _globals['_GENERATE']._serialized_start=966
-  _globals['_GENERATE']._serialized_end=1079
-  _globals['_TRUNCATE']._serialized_start=1081
-  _globals['_TRUNCATE']._serialized_end=1107
-  _globals['_CANCELGENERATION']._serialized_start=1109
-  _globals['_CANCELGENERATION']._serialized_end=1127
-  _globals['_CLOSESESSION']._serialized_start=1129
-  _globals['_CLOSESESSION']._serialized_end=1143
-  _globals['_CONVERSERESPONSE']._serialized_start=1146
-  _globals['_CONVERSERESPONSE']._serialized_end=1393
-  _globals['_OPENED']._serialized_start=1395
-  _globals['_OPENED']._serialized_end=1419
-  _globals['_APPENDED']._serialized_start=1421
-  _globals['_APPENDED']._serialized_end=1463
-  _globals['_GENERATED']._serialized_start=1465
-  _globals['_GENERATED']._serialized_end=1577
-  _globals['_FINISHED']._serialized_start=1579
-  _globals['_FINISHED']._serialized_end=1649
-  _globals['_TRUNCATED']._serialized_start=1651
-  _globals['_TRUNCATED']._serialized_end=1678
-  _globals['_VOICELM']._serialized_start=1960
-  _globals['_VOICELM']._serialized_end=2213
+  _globals['_CONVERSEREQUEST']._serialized_end=726
+  _globals['_OPENSESSION']._serialized_start=728
+  _globals['_OPENSESSION']._serialized_end=777
+  _globals['_APPEND']._serialized_start=780
+  _globals['_APPEND']._serialized_end=938
+  _globals['_SPEECHTOKENS']._serialized_start=940
+  _globals['_SPEECHTOKENS']._serialized_end=970
+  _globals['_ENDOFSPEECH']._serialized_start=972
+  _globals['_ENDOFSPEECH']._serialized_end=985
+  _globals['_GENERATE']._serialized_start=987
+  _globals['_GENERATE']._serialized_end=1100
+  _globals['_TRUNCATE']._serialized_start=1102
+  _globals['_TRUNCATE']._serialized_end=1128
+  _globals['_CANCELGENERATION']._serialized_start=1130
+  _globals['_CANCELGENERATION']._serialized_end=1148
+  _globals['_CLOSESESSION']._serialized_start=1150
+  _globals['_CLOSESESSION']._serialized_end=1164
+  _globals['_CONVERSERESPONSE']._serialized_start=1167
+  _globals['_CONVERSERESPONSE']._serialized_end=1414
+  _globals['_OPENED']._serialized_start=1416
+  _globals['_OPENED']._serialized_end=1440
+  _globals['_APPENDED']._serialized_start=1442
+  _globals['_APPENDED']._serialized_end=1484
+  _globals['_GENERATED']._serialized_start=1486
+  _globals['_GENERATED']._serialized_end=1598
+  _globals['_FINISHED']._serialized_start=1600
+  _globals['_FINISHED']._serialized_end=1670
+  _globals['_TRUNCATED']._serialized_start=1672
+  _globals['_TRUNCATED']._serialized_end=1699
+  _globals['_VOICELM']._serialized_start=1981
+  _globals['_VOICELM']._serialized_end=2234
 # @@protoc_insertion_point(module_scope)

@@ -185,6 +185,11 @@ class ConverseRequest(_message.Message):
     TRUNCATE_FIELD_NUMBER: _builtins.int
     CANCEL_FIELD_NUMBER: _builtins.int
     CLOSE_FIELD_NUMBER: _builtins.int
+    TRACEPARENT_FIELD_NUMBER: _builtins.int
+    traceparent: _builtins.str
+    """Of whose trace the command is: W3C Trace Context, as the header `traceparent` writes it; empty for none. A stream serves
+    many turns, each with a trace of its own, so its metadata cannot say.
+    """
     @_builtins.property
     def open(self) -> Global___OpenSession: ...
     @_builtins.property
@@ -206,10 +211,11 @@ class ConverseRequest(_message.Message):
         truncate: Global___Truncate | None = ...,
         cancel: Global___CancelGeneration | None = ...,
         close: Global___CloseSession | None = ...,
+        traceparent: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["append", b"append", "cancel", b"cancel", "close", b"close", "command", b"command", "generate", b"generate", "open", b"open", "truncate", b"truncate"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["append", b"append", "cancel", b"cancel", "close", b"close", "command", b"command", "generate", b"generate", "open", b"open", "truncate", b"truncate"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["append", b"append", "cancel", b"cancel", "close", b"close", "command", b"command", "generate", b"generate", "open", b"open", "traceparent", b"traceparent", "truncate", b"truncate"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["open", "append", "generate", "truncate", "cancel", "close"]  # noqa: Y015
     _WhichOneofArgType_command: _TypeAlias = _typing.Literal["command", b"command"]  # noqa: Y015

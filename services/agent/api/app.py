@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
+from fastapi.telemetry import TelemetryConfig
 
 from services.agent.api import answers
 from services.agent.api.calls import calls_router
@@ -18,6 +19,8 @@ from services.common.errors import ServiceError, WrongOrderError
 PATH = "/api/v1"
 MAX_BODY_BYTES = 1024 * 1024
 OPENAPI = "/openapi.json"
+# FastAPI's own spans and log records quote paths, queries and exceptions, in which numbers and names stand
+QUIET: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ def make_api(doors: Doors, calls: CallDesk, personas: PersonaDesk | None) -> Fas
         personas: None when they are managed by files alone.
     """
     api = FastAPI(
+        telemetry=QUIET,
         title="Trunkline agent",
         version="1",
         description="Calls and personas of an agent. Every request needs a key: `Authorization: Bearer KEY`.",

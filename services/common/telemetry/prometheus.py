@@ -22,10 +22,10 @@ class Endpoint:
     def __init__(self, metrics: Sequence[Metric]) -> None:
         measured = CollectorRegistry(auto_describe=False)
         self.reader = PrometheusMetricReader(scope_info_enabled=False, registry=measured)
-        self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(Completed(measured, metrics))
-        ProcessCollector(registry=self._registry)
-        GCCollector(registry=self._registry)
+        self.registry = CollectorRegistry(auto_describe=False)
+        self.registry.register(Completed(measured, metrics))
+        ProcessCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
 
     def listen(self, host: str, port: int) -> int:
         """Opens the port; 0 takes a free one. Returns it.
@@ -33,7 +33,7 @@ class Endpoint:
         Raises:
             OSError: it cannot be listened on.
         """
-        server, _ = start_http_server(port, host, self._registry)
+        server, _ = start_http_server(port, host, self.registry)
         return int(server.server_port)
 
 

@@ -46,6 +46,10 @@ class TelemetrySettings(BaseSettings):
             wrong = error.errors()[0]
             raise SetupError(f"{PREFIX}{str(wrong['loc'][0]).upper()}: {wrong['msg']}") from None
 
+    def without_endpoint(self) -> "TelemetrySettings":
+        """The same where somebody else serves the metrics."""
+        return self.model_copy(update={"metrics_listen": ""})
+
     @property
     def metrics_address(self) -> tuple[str, int] | None:
         """Host and port of the endpoint; None where there is none."""

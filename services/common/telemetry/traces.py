@@ -4,7 +4,8 @@ Off, there is no recording span to begin with, so `current` says none and nothin
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from asyncio import CancelledError
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -32,9 +33,8 @@ def traceparent(span: Span | None = None) -> str:
 
 
 def metadata(span: Span | None) -> tuple[tuple[str, str], ...]:
-    """The same as metadata of a gRPC call."""
-    told = traceparent(span) if span is not None else ""
-    return ((TRACEPARENT, told),) if told else ()
+    """The same as metadata of a gRPC call; none for no span."""
+    return ((TRACEPARENT, traceparent(span)),) if span is not None else ()
 
 
 def received(told: str) -> Context | None:
@@ -69,9 +69,18 @@ def begin(
     return _TRACER.start_span(name, parent or Context(), kind, attributes, start_time=start_ns)
 
 
-def tell(name: str, parent: Context, start_ns: int, end_ns: int, attributes: Attributes | None = None) -> None:
-    """A span that is over; times are Unix nanoseconds."""
-    _TRACER.start_span(name, parent, attributes=attributes, start_time=start_ns).end(max(start_ns, end_ns))
+def tell(
+    name: str,
+    parent: Context,
+    start: float,
+    end: float,
+    attributes: Attributes | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> None:
+    """A span that is over; times are of the clock, seconds."""
+    to_unix = time.time_ns() - int(clock() * 1e9)
+    span = _TRACER.start_span(name, parent, attributes=attributes, start_time=to_unix + int(start * 1e9))
+    span.end(to_unix + int(max(start, end) * 1e9))
 
 
 def under(span: Span) -> Context:
@@ -79,22 +88,56 @@ def under(span: Span) -> Context:
     return trace.set_span_in_context(span, Context())
 
 
-def stay_under(span: Span) -> None:
-    """The span is the current one for the rest of this task, and of those it starts."""
-    context.attach(under(span))
+@contextmanager
+def within(span: Span) -> Iterator[None]:
+    """The span is the current one in the block, and in the tasks that it starts."""
+    if not span.is_recording():
+        yield
+        return
+    token = context.attach(under(span))
+    try:
+        yield
+    finally:
+        context.detach(token)
 
 
 @contextmanager
-def serving(servicer_context: Any, service: str, method: str) -> Iterator[Span | None]:
-    """The server's span of a call that belongs to a trace; it is the current one for the rest of the handler's task."""
-    parent = received(of_call(servicer_context))
+def asking(service: str, method: str) -> Iterator[Span | None]:
+    """A client's span of a call, where there is a trace that it belongs to. It does not become the current one."""
+    parent = current()
     if parent is None:
         yield None
         return
-    span = begin(f"{service}/{method}", parent, SpanKind.SERVER, rpc(service, method))
-    stay_under(span)
+    with _ending(begin(f"{service}/{method}", parent, SpanKind.CLIENT, rpc(service, method))) as span:
+        yield span
+
+
+@contextmanager
+def serving(servicer_context: Any, service: str, method: str) -> Iterator[None]:
+    """The server's span of a call that belongs to a trace; it is the current one for the rest of the handler's task."""
+    with continuing(f"{service}/{method}", of_call(servicer_context), rpc(service, method)):
+        yield
+
+
+@contextmanager
+def continuing(name: str, told: str, attributes: Attributes) -> Iterator[None]:
+    """A span of a request that says with `traceparent` of whose trace it is; current for the rest of the task."""
+    parent = received(told)
+    if parent is None:
+        yield
+        return
+    with _ending(begin(name, parent, SpanKind.SERVER, attributes)) as span:
+        context.attach(under(span))
+        yield
+
+
+@contextmanager
+def _ending(span: Span) -> Iterator[Span]:
     try:
         yield span
+    except (CancelledError, GeneratorExit):  # nobody wants the rest: no failure
+        span.set_attribute("trunkline.cancelled", True)
+        raise
     except BaseException as error:
         failed(span, error)
         raise
@@ -111,8 +154,3 @@ def failed(span: Span, error: BaseException) -> None:
     """Says so; of the error its kind alone, for its message may quote anything."""
     span.set_attribute("error.type", type(error).__name__)
     span.set_status(StatusCode.ERROR)
-
-
-def unix_ns(steady: float, clock: Any = time.monotonic) -> int:
-    """Unix nanoseconds of a time on a steady clock, seconds."""
-    return time.time_ns() - int((clock() - steady) * 1e9)

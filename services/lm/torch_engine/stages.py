@@ -31,16 +31,11 @@ class AnswerStages:
     def tell(self, now: float, length: int) -> None:
         """The answer is over."""
         taken = now if self._taken is None else self._taken
-        self._tell("queue", self._asked, taken)
+        traces.tell("queue", self._parent, self._asked, taken)
         if self._taken is None:
             return
         first = now if self._first is None else self._first
-        self._tell("prefill", taken, first)
+        traces.tell("prefill", self._parent, taken, first)
         if self._first is not None:
-            tokens = max(0, length - self._length)
-            traces.tell(
-                "decode", self._parent, traces.unix_ns(first), traces.unix_ns(now), {"trunkline.lm.tokens": tokens}
-            )
-
-    def _tell(self, name: str, begin: float, end: float) -> None:
-        traces.tell(name, self._parent, traces.unix_ns(begin), traces.unix_ns(end))
+            tokens = {"trunkline.lm.tokens": max(0, length - self._length)}
+            traces.tell("decode", self._parent, first, now, tokens)

@@ -215,3 +215,13 @@ def test_whatever_happens_packets_come_out_in_order_and_once_and_the_timeline_ho
 def test_impossible_settings_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="must hold"):
         JitterSettings(**wrong)
+
+
+def test_jitter_is_that_of_the_rtp_specification() -> None:
+    """RFC 3550 section 6.4.1: a sixteenth of how much each difference in transit exceeds what is known so far."""
+    line = Line()
+    line.run({number: number * 0.02 for number in range(50)}, 1.2)
+    assert line.buffer.counts.jitter == pytest.approx(0.0, abs=0.001)
+    shaken = Line()
+    shaken.run({number: number * 0.02 + 0.008 * (number % 2) for number in range(200)}, 4.2)
+    assert shaken.buffer.counts.jitter == pytest.approx(0.008, abs=0.001)

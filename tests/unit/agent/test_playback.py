@@ -140,3 +140,16 @@ def test_push_after_complete_is_an_error() -> None:
 def test_unusable_clocks_are_refused(rate: int, packet_ms: int, lead_ms: int) -> None:
     with pytest.raises(ValueError, match="ms"):
         Playback(rate, packet_ms, lead_ms)
+
+
+def test_a_silence_for_want_of_audio_is_counted_with_its_length() -> None:
+    playback = Playback(RATE)
+    playback.push(pcm(100), 1)
+    play(playback, 0.5)
+    assert (playback.gaps, playback.gap_s) == (0, 0.0), "the well may be dry at the end"
+    playback.push(pcm(100), 2)
+    play(playback, 0.55, now=0.5)
+    assert (playback.gaps, round(playback.gap_s, 3)) == (1, 0.4)
+    playback.push(pcm(100), 3)
+    play(playback, 0.7, now=0.55)
+    assert playback.gaps == 1, "in time"

@@ -1,8 +1,12 @@
+import json
 import logging
+from datetime import datetime
 
 import pytest
+from opentelemetry import trace
+from opentelemetry.trace import NonRecordingSpan, SpanContext
 
-from services.common.logs import FieldsFormatter, impersonal
+from services.common.logs import FieldsFormatter, JsonFormatter, impersonal
 
 
 def record(**extra: object) -> logging.LogRecord:
@@ -83,3 +87,28 @@ def test_asyncio_says_what_happened_and_not_to_which_object() -> None:
 )
 def test_texts_from_elsewhere_lose_names_and_numbers(text: str, left: str) -> None:
     assert impersonal(text) == left
+
+
+def test_json_lines_have_time_level_fields_and_no_personal_data() -> None:
+    line = json.loads(JsonFormatter().format(record(call_id="abc", turn=2, pii_from="sip:ann@example.com")))
+    assert datetime.fromisoformat(line.pop("time")).tzinfo is not None
+    assert line == {"level": "INFO", "logger": "test", "message": "call answered", "call_id": "abc", "turn": 2}
+    shown = json.loads(JsonFormatter(personal_data=True).format(record(pii_from="sip:ann@example.com")))
+    assert shown["pii_from"] == "sip:ann@example.com"
+
+
+def test_a_json_line_stays_one_line_and_keeps_its_own_words() -> None:
+    line = JsonFormatter().format(raised(ValueError("+49 170 1234567"), reason="a\nb", level="FORGED"))
+    assert "\n" not in line
+    told = json.loads(line)
+    assert (told["reason"], told["level"]) == ("a\nb", "INFO")
+    assert told["exception"].endswith("ValueError")
+    assert "1234567" not in line
+
+
+def test_a_json_line_names_the_span_that_it_belongs_to() -> None:
+    context = SpanContext(0xABC, 0xDEF, is_remote=False)
+    with trace.use_span(NonRecordingSpan(context)):
+        line = json.loads(JsonFormatter().format(record()))
+    assert (line["trace_id"], line["span_id"]) == (f"{0xABC:032x}", f"{0xDEF:016x}")
+    assert "trace_id" not in json.loads(JsonFormatter().format(record()))

@@ -9,6 +9,7 @@ import pytest
 
 from services.common.errors import InvalidInputError
 from services.common.triton_host import Command, Host
+from services.common.triton_metrics import Watched
 from services.common.triton_reply import Outbox, Reply
 from services.common.triton_wire import Tensors, number, text
 from tests.unit.common.fake_triton import BACKEND, Sender
@@ -51,6 +52,10 @@ class Model:
         self.release = threading.Event()
         self.closed = 0
         self.stopped = False
+
+    @property
+    def watched(self) -> Watched:
+        return Watched("lm", lambda: len(self.executed))
 
     async def start(self) -> None:
         pass
