@@ -49,7 +49,7 @@ class Utterance:
     `next_work` gives what is to be computed next, `mel_of` and `pcm_of` take what was computed; who computes, and
     together with what, is not known here.
 
-    Each block is generated after a prompt: the voice, then up to `HISTORY_TOKENS` (see `blocks`) tokens of the utterance with the mel
+    Each block is generated after a prompt: the voice, then up to `HISTORY_TOKENS` tokens of the utterance with the mel
     that was given out for them. The last `OVERLAP_TOKENS` of a block are held back; the next block generates them
     again, with the same noise, and the two are cross-faded. n tokens give exactly floor(n * 441 / 64) mel frames of
     256 samples (at 12.5 tokens and 22050 samples a second).
