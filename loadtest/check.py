@@ -1,0 +1,67 @@
+"""Does the planner tell the truth? Measures steps, predicts, calls the same system, and compares."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from loadtest.callers import Level
+from loadtest.sim.run import Outcome
+
+WITHIN = 0.25
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A prediction beside what was measured with as many calls."""
+
+    predicted: Outcome
+    measured: Level
+
+    @property
+    def p50_ratio(self) -> float:
+        """Predicted to measured; NaN when nothing was measured."""
+        return _ratio(self.predicted.p50_s, self.measured.p50_s)
+
+    @property
+    def p95_ratio(self) -> float:
+        """Predicted to measured; NaN when nothing was measured."""
+        return _ratio(self.predicted.at_percentile_s, self.measured.at(95))
+
+    @property
+    def within(self) -> bool:
+        """Both within a quarter."""
+        return all(abs(ratio - 1) <= WITHIN for ratio in (self.p50_ratio, self.p95_ratio))
+
+
+def _ratio(predicted: float, measured: float) -> float:
+    return predicted / measured if measured and math.isfinite(measured) and math.isfinite(predicted) else math.nan
+
+
+def page(rows: Sequence[Compared], circumstances: str, run: str, seconds: float, warnings: Sequence[str]) -> str:
+    """The page for docs/benchmarks."""
+    lines = [
+        "# The planner's prediction, and what callers measured",
+        "",
+        f"Steps measured: {circumstances}. Called: {run}. The callers run on the same machine and are part of the "
+        "prediction. First audio: from the last sound of a question to the first sound of the answer, at the caller's "
+        f"ear. Made in {seconds:.0f} s by `python -m loadtest check`, which measures steps, predicts, then calls: no "
+        "value of the calls goes into the prediction.",
+        "",
+        "| calls at once | median: predicted | measured | ratio | p95: predicted | measured | ratio | measured answers "
+        "| refused, unanswered | within 25 % |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        predicted, measured = row.predicted, row.measured
+        lines.append(
+            f"| {measured.calls} | {predicted.p50_s:.3f} s | {measured.p50_s:.3f} s | {row.p50_ratio:.2f} "
+            f"| {predicted.at_percentile_s:.3f} s | {measured.at(95):.3f} s | {row.p95_ratio:.2f} "
+            f"| {len(measured.first_audio_s)} | {measured.refused}, {measured.unanswered} "
+            f"| {'yes' if row.within else 'no'} |"
+        )
+    lines += ["", "The p95 of few answers is nearly their longest. Where a machine is more than about nine tenths "]
+    lines[-1] += "busy, the waits depend on details that no model holds; plan below that."
+    lines += ["", "![First audio against calls](planner.png)"]
+    if warnings:
+        lines += ["", "Beyond what was measured:", "", *[f"- {warning}" for warning in warnings]]
+    return "\n".join(lines) + "\n"
