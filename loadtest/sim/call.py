@@ -74,7 +74,7 @@ class SimulatedCall:
         block = self._system.steps.tokenizer.block_frames
         blocks = int((turn.seconds + PRE_ROLL_S) * FRAME_RATE) // block
         for number in range(1, blocks + 1):
-            due = max(began, began + number * block / FRAME_RATE - PRE_ROLL_S + LOOK_AHEAD_S)
+            due = max(began, began + block_due_s(number, block) - PRE_ROLL_S)
             self._clock.at(due, lambda: self._heard(lambda: self._encode_block(turn)))
         for moment in turn.moments:
             at = ended + moment.at_s
@@ -242,6 +242,11 @@ class SimulatedCall:
             stage.calls -= 1
         self._lm.command(lambda: self._lm.close(self._session))
         self._over()
+
+
+def block_due_s(number: int, block_frames: int) -> float:
+    """Seconds of audio after which the first, second, ... block of an utterance can be encoded."""
+    return number * block_frames / FRAME_RATE + LOOK_AHEAD_S
 
 
 def _nothing() -> None:
