@@ -25,12 +25,14 @@ class Level:
         calls: at once.
         first_audio_s: of each answer, from the question's last sound to the answer's first, at the caller's ear.
         refused, unanswered: calls, and questions.
+        overlapped: questions over which the bot still spoke; their answers are not counted.
     """
 
     calls: int
     first_audio_s: list[float] = field(default_factory=list)
     refused: int = 0
     unanswered: int = 0
+    overlapped: int = 0
 
     @property
     def p50_s(self) -> float:
@@ -117,7 +119,9 @@ async def _caller(
                         return
                     counts = time.monotonic() >= counts_from
                     asked = await phone.ask(chance.choice(questions))
-                    if counts:
+                    if counts and asked.overlapped:
+                        level.overlapped += 1
+                    elif counts:
                         level.first_audio_s.append(asked.first_audio_s)
         except CallRefusedError:
             level.refused += 1

@@ -48,7 +48,7 @@ def page(rows: Sequence[Compared], circumstances: str, run: str, seconds: float,
         "value of the calls goes into the prediction.",
         "",
         "| calls at once | median: predicted | measured | ratio | p95: predicted | measured | ratio | measured answers "
-        "| refused, unanswered | within 25 % |",
+        "| refused, unanswered, overlapped | within 25 % |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
@@ -56,7 +56,7 @@ def page(rows: Sequence[Compared], circumstances: str, run: str, seconds: float,
         lines.append(
             f"| {measured.calls} | {predicted.p50_s:.3f} s | {measured.p50_s:.3f} s | {row.p50_ratio:.2f} "
             f"| {predicted.at_percentile_s:.3f} s | {measured.at(95):.3f} s | {row.p95_ratio:.2f} "
-            f"| {len(measured.first_audio_s)} | {measured.refused}, {measured.unanswered} "
+            f"| {len(measured.first_audio_s)} | {measured.refused}, {measured.unanswered}, {measured.overlapped} "
             f"| {'yes' if row.within else 'no'} |"
         )
     lines += ["", "The p95 of few answers is nearly their longest. Where a machine is more than about nine tenths "]

@@ -93,6 +93,7 @@ def level_record(level: Level) -> dict[str, Any]:
         "p95_s": level.at(95) if level.first_audio_s else None,
         "refused": level.refused,
         "unanswered": level.unanswered,
+        "overlapped": level.overlapped,
         "first_audio_s": [round(seconds, 4) for seconds in level.first_audio_s],
     }
 
@@ -110,11 +111,12 @@ def compared_record(row: Compared) -> dict[str, Any]:
 def level_table(levels: Sequence[Level]) -> Table:
     """What was measured."""
     table = Table(title="First audio after the caller's last sound, at the caller's ear")
-    for name in ("calls", "median", "p95", "of n", "refused", "unanswered"):
+    for name in ("calls", "median", "p95", "of n", "refused", "unanswered", "overlapped"):
         table.add_column(name, justify="right")
     for level in levels:
         times = (f"{level.p50_s:.2f} s", f"{level.at(95):.2f} s", str(len(level.first_audio_s)))
-        table.add_row(str(level.calls), *times, str(level.refused), str(level.unanswered))
+        missed = (level.refused, level.unanswered, level.overlapped)
+        table.add_row(str(level.calls), *times, *map(str, missed))
     return table
 
 

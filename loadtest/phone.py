@@ -50,11 +50,13 @@ class Asked:
     Attributes:
         first_audio_s: from the last sound of the question to the first sound of the answer, at the caller's ear.
         answer_s: from there to the answer's last sound.
+        overlapped: the bot was heard during the question, so what followed need not be its answer.
     """
 
     name: str
     first_audio_s: float
     answer_s: float
+    overlapped: bool = False
 
 
 class Phone:
@@ -90,7 +92,8 @@ class Phone:
             await talker.bot_is_quiet(GREETING_S)
         except TimeoutError:
             raise NoAnswerError(f"no answer to {question.name} was heard") from None
-        return Asked(question.name, first - said, talker.loud_at[-1] - first)
+        overlapped = any(before < at <= said for at in talker.loud_at)
+        return Asked(question.name, first - said, talker.loud_at[-1] - first, overlapped)
 
 
 @contextlib.asynccontextmanager

@@ -162,7 +162,7 @@ async def _one(
         found.line_speak.append(max(0.0, played.total("line") / played.at - rate["line"]))
     _burst(asked, over.since(looks["spoken"]), rate, ratio, (len(asks) - early) * end_of_turn_s, found)
     first_packet_s = await stages.first_packet_s()
-    if first_packet_s is not None:
+    if first_packet_s is not None and not asked.overlapped:
         found.delays.append(asked.first_audio_s - first_packet_s - heard.hangover_s)
 
 
