@@ -54,10 +54,12 @@ async def ramp(
     levels: Sequence[tuple[int, float]],
     seed: int,
     tell: Tell = lambda level, left_s: None,
+    enough: int | None = None,
 ) -> list[Level]:
     """One level after another.
 
     Args:
+        enough: answers, after which a level is over before its time.
         talk: pauses, questions in a call, and the time between two calls of a caller.
         levels: calls at once, and for how many seconds questions count.
         seed: of who asks what, and when.
@@ -65,28 +67,43 @@ async def ramp(
     """
     found = []
     for number, (calls, seconds) in enumerate(levels):
-        found.append(await _level(target, questions, talk, calls, seconds, seed + 1000 * number, tell))
+        found.append(await _level(target, questions, talk, calls, seconds, seed + 1000 * number, tell, enough))
     return found
 
 
 async def _level(
-    target: Target, questions: Sequence[Recording], talk: Talk, calls: int, seconds: float, seed: int, tell: Tell
+    target: Target,
+    questions: Sequence[Recording],
+    talk: Talk,
+    calls: int,
+    seconds: float,
+    seed: int,
+    tell: Tell,
+    enough: int | None,
 ) -> Level:
     level = Level(calls)
     begin = time.monotonic()
     counts_from, end = begin + SPREAD_S, begin + SPREAD_S + seconds
+
+    def counts() -> bool:
+        return time.monotonic() >= counts_from
+
+    def over() -> bool:
+        return time.monotonic() >= end or (enough is not None and len(level.first_audio_s) >= enough)
+
     callers = [
         asyncio.create_task(
-            _caller(target, questions, talk, level, Random(seed + number), SPREAD_S * number / calls, counts_from, end)
+            _caller(target, questions, talk, level, Random(seed + number), SPREAD_S * number / calls, counts, over)
         )
         for number in range(calls)
     ]
     try:
-        while (left := end - time.monotonic()) > 0:
+        while not over():
+            left = max(0.1, end - time.monotonic())
             tell(level, left)
-            await asyncio.wait(callers, timeout=min(1.0, left), return_when=asyncio.FIRST_EXCEPTION)
-            if any(task.done() for task in callers):
-                break
+            done, _ = await asyncio.wait(callers, timeout=min(1.0, left), return_when=asyncio.FIRST_EXCEPTION)
+            if done:
+                break  # only an error ends a caller before the level is over
         await asyncio.wait_for(asyncio.gather(*callers), SETTLE_S)
     finally:
         for task in callers:
@@ -103,29 +120,31 @@ async def _caller(
     level: Level,
     chance: Random,
     after_s: float,
-    counts_from: float,
-    end: float,
+    counts: Callable[[], bool],
+    over: Callable[[], bool],
 ) -> None:
-    """Calls until the level's end."""
+    """Calls until the level is over, once at least."""
     await asyncio.sleep(after_s)
-    while time.monotonic() < end:
+    while True:
         try:
             async with calling(target.host, target.port) as phone:
                 await phone.greeted()
                 for _ in range(talk.turns):
                     # what the phone takes for the end of an answer is a pause of PAUSE_S, which has passed already
                     await asyncio.sleep(max(0.0, chance.uniform(*talk.pause_s) - PAUSE_S))
-                    if time.monotonic() >= end:
+                    if over():
                         return
-                    counts = time.monotonic() >= counts_from
+                    counted = counts()
                     asked = await phone.ask(chance.choice(questions))
-                    if counts and asked.overlapped:
+                    if counted and asked.overlapped:
                         level.overlapped += 1
-                    elif counts:
+                    elif counted:
                         level.first_audio_s.append(asked.first_audio_s)
         except CallRefusedError:
             level.refused += 1
             await asyncio.sleep(REFUSED_S)
         except NoAnswerError:
             level.unanswered += 1
+        if over():
+            return
         await asyncio.sleep(talk.gap_s)

@@ -140,6 +140,7 @@ def run(
     target: Annotated[str, typer.Option(help="HOST:PORT of a SIP agent; empty: the running `make demo`")] = "",
     calls: Annotated[str, typer.Option(help="calls at once, one level after another")] = "1,2,4",
     seconds: Annotated[float, typer.Option(min=1, help="for which questions count, at each level")] = 40.0,
+    answers: Annotated[int | None, typer.Option(min=1, help="after which a level is over before its time")] = None,
     samples: SamplesOption = SAMPLES,
     seed: SeedOption = 1,
     out: Annotated[Path | None, typer.Option(help="writes OUT.json and OUT.png")] = None,
@@ -156,7 +157,7 @@ def run(
         called = _address(target) if target else running(ROOT / ".demo" / "state.json")
     except (StackError, ValueError) as error:
         fail(error)
-    levels = _ramp(called, questions, [(count, seconds) for count in counts], seed)
+    levels = _ramp(called, questions, [(count, seconds) for count in counts], seed, answers)
     console.print(output.level_table(levels))
     if out is not None:
         output.write_json(out.with_suffix(".json"), {"levels": [output.level_record(level) for level in levels]})
@@ -187,7 +188,7 @@ def _address(target: str) -> Target:
 
 
 def _ramp(
-    target: Target, questions: Sequence[Recording], levels: Sequence[tuple[int, float]], seed: int
+    target: Target, questions: Sequence[Recording], levels: Sequence[tuple[int, float]], seed: int, enough: int | None
 ) -> list[Level]:
     with console.status("calling") as status:
 
@@ -198,7 +199,7 @@ def _ramp(
             if not left_s:
                 console.print(f"{level.calls} calls: {heard} answers{median}")
 
-        return asyncio.run(ramp(target, questions, TALK, levels, seed, tell))
+        return asyncio.run(ramp(target, questions, TALK, levels, seed, tell, enough))
 
 
 @app.command()

@@ -74,6 +74,8 @@ def simulate(
 
     for number in range(calls):
         clock.at(WARM_S * (number + chance.random()) / calls, begin)
+    clock.run(WARM_S)
+    system.start_counting()
     measured: list[float] = []
     while len(measured) < turns and clock.now < longest_s:
         clock.run(clock.now + SLICE_S)

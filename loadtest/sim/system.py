@@ -82,6 +82,7 @@ class System:
                 self.instances.append(Instance(machine.name, processors))
                 for stage in machine.runs:
                     self._start(stage, processors, outside)
+        self.start_counting()
         self.clock.after(0.0, self._tick)
 
     def _start(self, stage: str, processors: Processors, outside: Outside) -> None:
@@ -105,22 +106,36 @@ class System:
         lm = by_rendezvous(call_id, range(len(self.lms)), str)[0]
         return agent, tokenizer, self.lms[lm], decoder
 
+    def start_counting(self) -> None:
+        """From now on `busy` and `stage_s` count."""
+        self._counted_from = self.clock.now
+        self._busy_before = [item.processors.busy_s for item in self.instances]
+        self._used_before = self._used()
+
     def busy(self, kind: str) -> float:
         """The share of time that processors of this kind of machine were busy."""
-        of_kind = [item.processors for item in self.instances if item.kind == kind]
-        whole = self.clock.now * sum(processors.count for processors in of_kind)
-        return sum(processors.busy_s for processors in of_kind) / whole if whole else 0.0
+        pairs = zip(self.instances, self._busy_before, strict=True)
+        of_kind = [(item.processors, before) for item, before in pairs if item.kind == kind]
+        whole = self._counted_s * sum(processors.count for processors, _ in of_kind)
+        return sum(processors.busy_s - before for processors, before in of_kind) / whole if whole else 0.0
 
     def stage_s(self) -> dict[str, float]:
         """Seconds of processor time a second that each stage took, over all instances."""
-        now = self.clock.now or 1.0
+        used, counted_s = self._used(), self._counted_s or 1.0
+        return {stage: (seconds - self._used_before[stage]) / counted_s for stage, seconds in used.items()}
+
+    @property
+    def _counted_s(self) -> float:
+        return self.clock.now - self._counted_from
+
+    def _used(self) -> dict[str, float]:
         return {
-            "agent": sum(agent.loop.used_s + agent.end_of_turn.used_s for agent in self.agents) / now,
-            "line": sum(agent.line.used_s for agent in self.agents) / now,
-            "others": sum(agent.others.used_s for agent in self.agents) / now,
-            "tokenizer": sum(item.used_s for item in self.tokenizers) / now,
-            "lm": sum(item.used_s for item in self.lms) / now,
-            "decoder": sum(item.used_s for item in self.decoders) / now,
+            "agent": sum(agent.loop.used_s + agent.end_of_turn.used_s for agent in self.agents),
+            "line": sum(agent.line.used_s for agent in self.agents),
+            "others": sum(agent.others.used_s for agent in self.agents),
+            "tokenizer": sum(item.used_s for item in self.tokenizers),
+            "lm": sum(item.used_s for item in self.lms),
+            "decoder": sum(item.used_s for item in self.decoders),
         }
 
     def _tick(self) -> None:

@@ -28,7 +28,7 @@ def wanted(**changes: Any) -> Profile:
 
 
 def outcome(calls: int, seed: int = 1, given: Steps = STEPS, **changes: Any) -> Outcome:
-    return simulate(given, wanted(**changes), {"node": 1}, calls, seed=seed, turns=80, outside=Outside())
+    return simulate(given, wanted(**changes), {"node": 1}, calls, seed=seed, turns=25, outside=Outside())
 
 
 def test_one_call_alone_takes_what_its_parts_take() -> None:
@@ -90,7 +90,7 @@ def test_the_same_seed_gives_the_same() -> None:
 
 def test_one_kind_of_machine_is_counted_by_what_one_carries() -> None:
     told: list[Outcome] = []
-    found = plan(STEPS, wanted(load={"calls_at_once": 50}), seed=1, turns=60, tell=told.append)
+    found = plan(STEPS, wanted(load={"calls_at_once": 50}), seed=1, turns=30, tell=told.append)
     carried = found.chosen.calls
     assert found.replicas == {"node": math.ceil(50 / carried)}
     assert found.chosen.at_percentile_s <= 1.0
@@ -102,7 +102,7 @@ def test_one_kind_of_machine_is_counted_by_what_one_carries() -> None:
 def test_stages_on_machines_of_their_own_grow_apart() -> None:
     slow = steps()
     slow["decoder"]["first"]["seconds"] = [[0.2, 0.8], [0.8, 3.2]]
-    found = plan(Steps.model_validate(slow), wanted(machines=GPUS, load={"calls_at_once": 12}), seed=1, turns=60)
+    found = plan(Steps.model_validate(slow), wanted(machines=GPUS, load={"calls_at_once": 12}), seed=1, turns=30)
     assert found.replicas["decoder"] > 1
     assert found.replicas["tokenizer"] == 1
     assert found.chosen.calls == 12
