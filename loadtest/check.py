@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from loadtest.callers import Level
+from loadtest.planning import Plan
+from loadtest.sim.profile import Profile
 from loadtest.sim.run import Outcome
 
 WITHIN = 0.25
@@ -37,7 +39,39 @@ def _ratio(predicted: float, measured: float) -> float:
     return predicted / measured if measured and math.isfinite(measured) and math.isfinite(predicted) else math.nan
 
 
-def page(rows: Sequence[Compared], circumstances: str, run: str, seconds: float, warnings: Sequence[str]) -> str:
+def planned(found: Plan, profile: Profile) -> list[str]:
+    """What one machine carries, as the page shows it."""
+    target, chosen = profile.target, found.chosen
+    percent = f"p{target.percentile:g}"
+    lines = [
+        "## What one such machine carries",
+        "",
+        f"`python -m loadtest plan` with the same step times, callers elsewhere: {chosen.calls} calls at once, when "
+        f"{target.percentile:g} % of answers must begin within {target.first_audio_s:g} s. So {found.calls} calls take "
+        f"{sum(found.replicas.values())} such machine{'s' * (sum(found.replicas.values()) > 1)}.",
+        "",
+        f"| calls at once | median | {percent} | cores busy | answers that run dry |",
+        "|---|---|---|---|---|",
+    ]
+    for item in found.curve:
+        at = "never" if math.isinf(item.at_percentile_s) else f"{item.at_percentile_s:.2f} s"
+        mark = "**" * (item is chosen)
+        lines.append(
+            f"| {mark}{item.calls}{mark} | {item.p50_s:.2f} s | {at} | {max(item.busy.values()):.0%} | {item.gaps:.0%} |"
+        )
+    lines += ["", "| stage | processor time of a second of a call |", "|---|---|"]
+    lines += [f"| {name} | {1000 * value / chosen.calls:.1f} ms |" for name, value in chosen.stages.items()]
+    return [*lines, "", "![p95 first audio against calls, predicted](plan-nano.png)"]
+
+
+def page(
+    rows: Sequence[Compared],
+    circumstances: str,
+    run: str,
+    seconds: float,
+    warnings: Sequence[str],
+    plan: Sequence[str] = (),
+) -> str:
     """The page for docs/benchmarks."""
     lines = [
         "# The planner's prediction, and what callers measured",
@@ -64,4 +98,6 @@ def page(rows: Sequence[Compared], circumstances: str, run: str, seconds: float,
     lines += ["", "![First audio against calls](planner.png)"]
     if warnings:
         lines += ["", "Beyond what was measured:", "", *[f"- {warning}" for warning in warnings]]
+    if plan:
+        lines += ["", *plan]
     return "\n".join(lines) + "\n"

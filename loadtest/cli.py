@@ -13,9 +13,9 @@ from rich.status import Status
 
 from loadtest import output
 from loadtest.callers import Level, ramp
-from loadtest.check import Compared, page
+from loadtest.check import Compared, page, planned
 from loadtest.phone import Recording
-from loadtest.planning import NoPlanError, plan
+from loadtest.planning import NoPlanError, Plan, plan
 from loadtest.sim import profile as profiles
 from loadtest.sim import report as reports
 from loadtest.sim.costs import Outside
@@ -111,17 +111,7 @@ def plan_command(
         typer.echo(f"loadtest: warning: {warning}", err=True)
     if out is not None:
         output.write_json(out.with_suffix(".json"), output.plan_record(found, steps, wanted, seed))
-        percent = f"p{wanted.target.percentile:g}"
-        output.plot(
-            out.with_suffix(".png"),
-            [
-                output.Curve(percent, [(item.calls, item.at_percentile_s) for item in found.curve]),
-                output.Curve("median", [(item.calls, item.p50_s) for item in found.curve], dashed=True),
-            ],
-            f"{percent} first audio against calls, predicted",
-            wanted.target.first_audio_s,
-            (found.chosen.calls, found.chosen.at_percentile_s),
-        )
+        output.plan_plot(out.with_suffix(".png"), found, wanted)
         console.print(f"written: {out.with_suffix('.json')}, {out.with_suffix('.png')}", soft_wrap=True)
 
 
@@ -239,7 +229,10 @@ def check(
     measured = asyncio.run(_call(weights, samples, found, capacity, levels, seed))
     rows = [Compared(*pair) for pair in zip(predictions, measured, strict=True)]
     run_was = f"{len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f} at the end"
-    text = page(rows, found.circumstances, run_was, time.monotonic() - began, outside.warnings)
+    with console.status("planning"):
+        carried, lines = _carried(found, profile, seed, out)
+    warnings = [*outside.warnings, *(line for line in carried.warnings if line not in outside.warnings)]
+    text = page(rows, found.circumstances, run_was, time.monotonic() - began, warnings, lines)
     _write_check(out, rows, text, {"steps": found.circumstances, "run": run_was}, weights.name)
     console.print(text, markup=False, soft_wrap=True)
 
@@ -258,6 +251,17 @@ def _write_check(out: Path, rows: Sequence[Compared], text: str, circumstances: 
         ],
         f"{weights} on {len(os.sched_getaffinity(0))} cores: predicted and measured",
     )
+
+
+def _carried(steps: Steps, called: Profile, seed: int, out: Path) -> tuple[Plan, list[str]]:
+    """What such a machine carries when the callers are elsewhere."""
+    profile = called.model_copy(update={"callers_here": False, "load": Load(calls_at_once=20)})
+    try:
+        found = plan(steps, profile, seed=seed, turns=200)
+    except NoPlanError as error:
+        fail(error)
+    output.plan_plot(out / "plan-nano.png", found, profile)
+    return found, planned(found, profile)
 
 
 def _levels(text: str) -> list[tuple[int, float]]:

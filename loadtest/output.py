@@ -126,6 +126,21 @@ def write_json(path: Path, record: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(record, indent=1) + "\n")
 
 
+def plan_plot(path: Path, found: Plan, profile: Profile) -> None:
+    """A plan's curve with its chosen point."""
+    percent = f"p{profile.target.percentile:g}"
+    plot(
+        path,
+        [
+            Curve(percent, [(item.calls, item.at_percentile_s) for item in found.curve]),
+            Curve("median", [(item.calls, item.p50_s) for item in found.curve], dashed=True),
+        ],
+        f"{percent} first audio against calls, predicted",
+        profile.target.first_audio_s,
+        (found.chosen.calls, found.chosen.at_percentile_s),
+    )
+
+
 def plot(
     path: Path,
     curves: Sequence[Curve],

@@ -7,8 +7,11 @@ import yaml
 from typer.testing import CliRunner
 
 from loadtest.callers import Level
-from loadtest.check import Compared, page
+from loadtest.check import Compared, page, planned
 from loadtest.cli import app
+from loadtest.planning import Plan
+from loadtest.sim import profile as profiles
+from loadtest.sim.profile import Profile
 from loadtest.sim.run import Outcome
 from tests.unit.loadtest.reports import profile, steps
 
@@ -27,13 +30,13 @@ def files(tmp_path: Path) -> dict[str, Path]:
     return {"report": report, "profile": wanted, "out": tmp_path / "out" / "plan"}
 
 
-def planned(files: dict[str, Path], *more: str) -> tuple[int, str, str]:
+def made(files: dict[str, Path], *more: str) -> tuple[int, str, str]:
     report, wanted = str(files["report"]), str(files["profile"])
     return run("plan", "--report", report, "--profile", wanted, "--turns", "40", *more)
 
 
 def test_a_plan_is_a_table_json_and_a_plot(files: dict[str, Path]) -> None:
-    status, said, _ = planned(files, "--out", str(files["out"]))
+    status, said, _ = made(files, "--out", str(files["out"]))
     assert status == 0
     assert "node" in said
     record = json.loads(files["out"].with_suffix(".json").read_text())
@@ -43,7 +46,7 @@ def test_a_plan_is_a_table_json_and_a_plot(files: dict[str, Path]) -> None:
 
 
 def test_the_command_line_has_the_last_word_on_the_target(files: dict[str, Path]) -> None:
-    status, _, error = planned(files, "--target-first-audio", "0.05")
+    status, _, error = made(files, "--target-first-audio", "0.05")
     assert status == 2
     assert "the target is 0.05 s" in error
 
@@ -52,7 +55,7 @@ def test_sizes_beyond_the_report_are_warned_of(files: dict[str, Path]) -> None:
     record = steps()
     record["lm"]["prefill"] |= {"rows": [1], "seconds": [[0.004, 0.005]]}
     files["report"].write_text(json.dumps({"steps": record}))
-    status, _, error = planned(files)
+    status, _, error = made(files)
     assert status == 0
     assert "warning: lm.prefill: tokens up to" in error
 
@@ -66,7 +69,7 @@ def test_sizes_beyond_the_report_are_warned_of(files: dict[str, Path]) -> None:
 )
 def test_bad_profiles_end_with_one_line(files: dict[str, Path], change: dict[str, Any], said: str) -> None:
     files["profile"].write_text(yaml.safe_dump(profile(**change)))
-    status, _, error = planned(files)
+    status, _, error = made(files)
     assert status == 2
     assert error.startswith("loadtest: error:")
     assert error.count("\n") == 1
@@ -109,7 +112,16 @@ def test_a_check_says_what_is_within_a_quarter() -> None:
     assert Compared(predicted, good).within
     assert not Compared(predicted, bad).within
     assert not Compared(predicted, Level(2)).within
-    text = page([Compared(predicted, good), Compared(predicted, bad)], "here", "there", 1.0, ["too far"])
+    found = Plan(20, {"node": 10}, (predicted,), predicted, ())
+    lines = planned(found, Profile.model_validate(profile()))
+    text = page([Compared(predicted, good), Compared(predicted, bad)], "here", "there", 1.0, ["too far"], lines)
+    assert "2 calls at once, when 95 % of answers" in text
+    assert "20 calls take 10 such machines" in text
     assert text.count("| yes |") == 1
     assert text.count("| no |") == 1
     assert "- too far" in text
+
+
+@pytest.mark.parametrize("name", ["small-machine", "gpus"])
+def test_the_profiles_that_come_with_it_are_valid(name: str) -> None:
+    profiles.load(Path(profiles.__file__).parents[1] / "profiles" / f"{name}.yaml")
