@@ -55,10 +55,9 @@ def planned(found: Plan, profile: Profile) -> list[str]:
     ]
     for item in found.curve:
         at = "never" if math.isinf(item.at_percentile_s) else f"{item.at_percentile_s:.2f} s"
-        mark = "**" * (item is chosen)
-        lines.append(
-            f"| {mark}{item.calls}{mark} | {item.p50_s:.2f} s | {at} | {max(item.busy.values()):.0%} | {item.gaps:.0%} |"
-        )
+        calls = f"**{item.calls}**" if item is chosen else str(item.calls)
+        busy = max(item.busy.values())
+        lines.append(f"| {calls} | {item.p50_s:.2f} s | {at} | {busy:.0%} | {item.gaps:.0%} |")
     lines += ["", "| stage | processor time of a second of a call |", "|---|---|"]
     lines += [f"| {name} | {1000 * value / chosen.calls:.1f} ms |" for name, value in chosen.stages.items()]
     return [*lines, "", "![p95 first audio against calls, predicted](plan-nano.png)"]
