@@ -10,7 +10,7 @@ export PYTHON
 # one thread a process: the tests start many, and a small machine has few cores
 test unit integration acceptance hangups failover overload rolling triton check-deploy: export OMP_NUM_THREADS = 1
 
-.PHONY: help setup setup-dev setup-training demo ask test lint typecheck imports protos protos-check unit integration acceptance hangups failover overload rolling bench triton vllm check-deploy clean
+.PHONY: help setup setup-dev setup-training demo ask test lint typecheck imports protos protos-check unit integration acceptance hangups failover overload rolling bench capacity triton vllm check-deploy clean
 
 help: ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -78,6 +78,9 @@ rolling: setup-dev ## restart everything, one process at a time, under 12 calls:
 
 bench: setup-dev ## measure the engines against the reference's schedule, write docs/benchmarks
 	$(VENV)/python -m benchmarks
+
+capacity: setup-dev ## measure step times, predict first audio against calls, call the demo, compare; about 8 minutes
+	$(VENV)/python -m loadtest check
 
 triton: setup-dev ## make .venv-triton with the real Triton server, and pass its tests
 	@scripts/triton.sh setup

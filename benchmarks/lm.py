@@ -19,8 +19,9 @@ from services.lm.prompt import ChatTemplate
 from services.lm.torch_engine import parameters
 from services.lm.torch_engine.build import chunks_for
 from services.lm.torch_engine.engine import TorchEngine
+from services.lm.torch_engine.planning import Chunks
 from services.lm.torch_engine.runner import Runner
-from services.lm.torch_engine.scheduler import Chunks, Scheduler
+from services.lm.torch_engine.scheduler import Scheduler
 from services.lm.torch_engine.sessions import SessionState
 
 NANO = Path(__file__).resolve().parent.parent / "weights" / "nano" / "lm"

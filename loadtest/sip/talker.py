@@ -111,6 +111,18 @@ class Talker:
                 await self._sound.wait()
         return later[0]
 
+    async def has_spoken(self, since: float, for_s: float) -> float:
+        """When the last packet of what `say` was given went out, once nothing followed for a while.
+
+        Args:
+            since: monotonic time before `say`.
+            for_s: so long nothing followed.
+        """
+        while True:
+            if not self._to_say and self.said_until > since and time.monotonic() - self.said_until >= for_s:
+                return self.said_until
+            await asyncio.sleep(max(0.02 * len(self._to_say), 0.01))
+
     async def bot_is_quiet(self, seconds: float) -> None:
         """Until the bot, having spoken, has paused."""
         async with asyncio.timeout(seconds):

@@ -5,6 +5,12 @@ from dataclasses import dataclass
 
 FIRST_BLOCK = 10
 NEXT_BLOCKS = (20, 30, 50)  # multiples of the encoder's block of 10; the last size repeats
+HISTORY_TOKENS = 50  # what a block sees of the utterance before it: bounded, so cost grows with length, not its square
+
+
+def history_start(block_start: int, encoder_block: int) -> int:
+    """Where the history of the block at token `block_start` begins: at the start of an encoder block."""
+    return max(0, block_start - HISTORY_TOKENS) // encoder_block * encoder_block
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from services.decoder.blocks import FIRST_BLOCK, NEXT_BLOCKS, Block, BlockSchedule
+from services.decoder.blocks import FIRST_BLOCK, NEXT_BLOCKS, Block, BlockSchedule, history_start
 from services.decoder.flow.solving import FlowBlock, FlowSolver
 from services.decoder.noise import PositionalNoise
 from services.decoder.vocoder.stream import MelBlock, VocoderStream
@@ -15,7 +15,6 @@ from services.decoder.voices import Voice
 from services.decoder.weights import Checkpoint
 
 OVERLAP_TOKENS = 5
-HISTORY_TOKENS = 50  # what a block sees of the utterance before it: bounded, so cost grows with length, not its square
 
 
 class StoppedError(Exception):
@@ -132,7 +131,7 @@ class Utterance:
             return None
         if block.start == block.stop:
             return BlockWork(block, 0)
-        self._forget_before(block.start - HISTORY_TOKENS)
+        self._forget_before(history_start(block.start, self._flow.encoder.block_size))
         return BlockWork(block, self._voice.mel.shape[2] + self._flow.frames(block.stop) - self._first_frame)
 
     def prepare(self, work: BlockWork) -> None:
@@ -177,10 +176,8 @@ class Utterance:
             self._embedding,
         )
 
-    def _forget_before(self, token: int) -> None:
-        """Drops history before `token`, at the start of an encoder block."""
-        size = self._flow.encoder.block_size
-        start = max(0, token) // size * size
+    def _forget_before(self, start: int) -> None:
+        """Drops history before token `start`, which an encoder block begins with."""
         if start <= self._first_code:
             return
         frame = self._flow.frames(start)

@@ -28,8 +28,9 @@ from services.lm.torch_engine import parameters
 from services.lm.torch_engine.cache import BlockPool
 from services.lm.torch_engine.engine import TorchEngine
 from services.lm.torch_engine.parameters import Parameters
+from services.lm.torch_engine.planning import Chunks
 from services.lm.torch_engine.runner import Runner
-from services.lm.torch_engine.scheduler import Chunks, Scheduler
+from services.lm.torch_engine.scheduler import Scheduler
 from tests.unit.lm.checkpoint import CODEBOOK, write_checkpoint
 from trunkline.v1 import lm_pb2, lm_pb2_grpc
 

@@ -21,8 +21,9 @@ from services.lm.prompt import ChatTemplate
 from services.lm.servicer import SERVICE, VoiceLMServicer
 from services.lm.torch_engine import parameters
 from services.lm.torch_engine.engine import TorchEngine
+from services.lm.torch_engine.planning import Chunks
 from services.lm.torch_engine.runner import Runner
-from services.lm.torch_engine.scheduler import Chunks, Scheduler
+from services.lm.torch_engine.scheduler import Scheduler
 from services.tokenizer import servicer as tokenizer
 from services.tokenizer import weights as tokenizer_weights
 from services.tokenizer.engine import TokenizerEngine

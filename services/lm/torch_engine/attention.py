@@ -11,7 +11,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from services.lm.torch_engine.cache import BLOCK_TOKENS, BlockPool, KVCache
+from services.lm.torch_engine.blocks import BLOCK_TOKENS, KVCache
+from services.lm.torch_engine.cache import BlockPool
 
 # Blocks that lie between those of a batch are computed along with them, and thrown away, up to this many for each one
 # that is wanted; beyond, the wanted ones are copied together.

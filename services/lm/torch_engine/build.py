@@ -11,10 +11,12 @@ from services.common.errors import WeightsError
 from services.lm import weights
 from services.lm.prompt import ChatTemplate
 from services.lm.torch_engine import parameters
-from services.lm.torch_engine.cache import BLOCK_TOKENS, CacheShape, blocks_for
+from services.lm.torch_engine.blocks import BLOCK_TOKENS, blocks_for
+from services.lm.torch_engine.cache import CacheShape
 from services.lm.torch_engine.engine import TorchEngine
+from services.lm.torch_engine.planning import Chunks
 from services.lm.torch_engine.runner import Runner
-from services.lm.torch_engine.scheduler import Chunks, Scheduler
+from services.lm.torch_engine.scheduler import Scheduler
 
 MIB = 2**20
 # Tokens of prompts in one step, beside answers and without: such a step must not take much longer than an ordinary one.

@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 import torch
 
 from services.lm.torch_engine.attention import PaddedPlan, StepAttention
-from services.lm.torch_engine.cache import BLOCK_TOKENS, BlockPool, KVCache, blocks_for
+from services.lm.torch_engine.blocks import BLOCK_TOKENS, KVCache, blocks_for
+from services.lm.torch_engine.cache import BlockPool
 from services.lm.torch_engine.network import Network
 
 # Runs what was captured, and gives the same output tensor each time.

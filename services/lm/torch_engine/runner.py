@@ -8,7 +8,8 @@ from itertools import groupby
 import torch
 
 from services.lm.torch_engine.attention import ChunkPlan, PaddedPlan, Plan, PoolPlan, StepAttention
-from services.lm.torch_engine.cache import BLOCK_TOKENS, BlockPool, CacheShape, KVCache
+from services.lm.torch_engine.blocks import BLOCK_TOKENS, KVCache
+from services.lm.torch_engine.cache import BlockPool, CacheShape
 from services.lm.torch_engine.graphs import CudaCapture, DecodeGraphs
 from services.lm.torch_engine.network import Network
 from services.lm.torch_engine.parameters import Parameters

@@ -1,6 +1,5 @@
-"""Decides what each step computes, and what the outcome means for each session. No threads and no waiting in here."""
+"""Runs each step that `Planner` decides, and says what its outcome means for each session. No threads in here."""
 
-import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -11,29 +10,11 @@ from services.lm.answer import Allowed, Answer
 from services.lm.engine import Added, Emit, Failed, GenerationSettings, Kind, Reason
 from services.lm.prompt import ChatTemplate
 from services.lm.sampling import Draw, choose, uniform
+from services.lm.torch_engine.planning import Chunks, Planner
 from services.lm.torch_engine.runner import Runner, Span
 from services.lm.torch_engine.sessions import Memory, SessionState
 
 _ALLOWED = tuple(Allowed)
-
-
-@dataclass(frozen=True)
-class Chunks:
-    """How much of the prompts one step computes, in tokens at the start of a session.
-
-    Attributes:
-        answering: while answers are under way, whose next tokens wait for the step.
-        silent: while none is.
-        reach: so far into a session a token costs twice what the first one does, because of what it attends to.
-    """
-
-    answering: int
-    silent: int
-    reach: float = math.inf
-
-    def cost(self, past: int) -> float:
-        """What a token after `past` others costs."""
-        return 1 + past / self.reach
 
 
 @dataclass(frozen=True)
@@ -64,10 +45,9 @@ class Scheduler:
     ) -> None:
         self.context_length = context_length
         self._runner = runner
-        self._memory = Memory(runner.pool)
+        self._planner = Planner(Memory(runner.pool), chunks)
         self._template = template
         self._end = frozenset(end_tokens) | {template.end}
-        self._chunks = chunks
         self._live: list[SessionState] = []
         self._bars: torch.Tensor | None = None
         self._time = 0
@@ -162,7 +142,7 @@ class Scheduler:
     def step(self) -> Step:
         """Runs the model once over what is pending, and continues every answer whose tokens are all computed."""
         self._time += 1
-        batch = self._batch()
+        batch = self._planner.plan(self._live, self._fail)
         if not batch:
             self._stuck = True
             return Step()
@@ -180,10 +160,7 @@ class Scheduler:
             for state, _ in batch:
                 self._fail(state, error)
             raise
-        for state, _ in batch:
-            state.used = self._time
-        # Who was served goes to the end, so that prompts share the steps fairly.
-        self._live.sort(key=lambda state: state.used == self._time)
+        self._planner.served(self._live, batch, self._time)
         return Step(tuple(state for state, _ in batch))
 
     def _touch(self, state: SessionState) -> None:
@@ -202,40 +179,6 @@ class Scheduler:
     def _fail(self, state: SessionState, error: Exception) -> None:
         self.close(state)
         state.emit(Failed(error))
-
-    def _batch(self) -> list[tuple[SessionState, int]]:
-        """Who is served in this step, and with how many tokens; the blocks for them are reserved.
-
-        Answers come before prompts that nobody waits for, and the shorter before the longer ones.
-        """
-        pending = [state for state in self._live if state.pending]
-        pending.sort(key=lambda state: (state.answer is None, state.pending if state.answer else 0))
-        decoding = any(state.answer and state.pending == 1 for state in pending)
-        room: float = self._chunks.answering if decoding else self._chunks.silent
-        batch: dict[SessionState, int] = {}
-        for state in pending:
-            decodes = state.answer is not None and state.pending == 1
-            cost = self._chunks.cost(state.cache.length)
-            count = 1 if decodes else min(state.pending, int(room / cost))
-            if not count or state not in self._live:
-                continue
-            if self._reserve(state, count, batch):
-                batch[state] = count
-                room -= 0 if decodes else count * cost
-        return list(batch.items())
-
-    def _reserve(self, state: SessionState, count: int, batch: dict[SessionState, int]) -> bool:
-        """Finds memory for `count` tokens; for an answer, other answers that started later have to go."""
-        while not self._memory.reserve(state, count, self._live, batch):
-            if state.answer is None:
-                return False
-            answers = [other for other in self._live if other.answer is not None]
-            last = max(answers, key=lambda other: other.started)
-            batch.pop(last, None)
-            self._fail(last, self._memory.exhausted(len(answers)))
-            if last is state:
-                return False
-        return True
 
     def _continue(self, states: Sequence[SessionState], logits: torch.Tensor) -> None:
         """Adds to each answer what comes next: text that is given, or the id that its row of logits yields."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from services.common.errors import AtCapacityError
 from services.lm.answer import Answer
 from services.lm.engine import Emit, Finished, Reason
-from services.lm.torch_engine.cache import BLOCK_TOKENS, BlockPool, KVCache
+from services.lm.torch_engine.blocks import BLOCK_TOKENS, Blocks, KVCache
 
 
 @dataclass(eq=False)
@@ -53,7 +53,7 @@ class Memory:
     started last has to go.
     """
 
-    def __init__(self, pool: BlockPool) -> None:
+    def __init__(self, pool: Blocks) -> None:
         self._pool = pool
 
     def reserve(

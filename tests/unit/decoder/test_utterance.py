@@ -7,9 +7,10 @@ import numpy.typing as npt
 import pytest
 import torch
 
+from services.decoder.blocks import HISTORY_TOKENS
 from services.decoder.config import InferenceConfig
 from services.decoder.flow.model import TokenToMel
-from services.decoder.utterance import HISTORY_TOKENS, Pcm, StoppedError, Utterance
+from services.decoder.utterance import Pcm, StoppedError, Utterance
 from services.decoder.voices import Voice, default_voice
 from services.decoder.weights import Checkpoint
 

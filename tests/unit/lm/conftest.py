@@ -9,8 +9,9 @@ from services.lm import weights
 from services.lm.prompt import ChatTemplate
 from services.lm.torch_engine import parameters
 from services.lm.torch_engine.parameters import Parameters
+from services.lm.torch_engine.planning import Chunks
 from services.lm.torch_engine.runner import Runner
-from services.lm.torch_engine.scheduler import Chunks, Scheduler
+from services.lm.torch_engine.scheduler import Scheduler
 from tests.unit.lm.checkpoint import write_checkpoint
 
 

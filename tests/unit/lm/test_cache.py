@@ -2,7 +2,8 @@ import random
 
 import torch
 
-from services.lm.torch_engine.cache import BLOCK_TOKENS, BlockPool, CacheShape, KVCache
+from services.lm.torch_engine.blocks import BLOCK_TOKENS, KVCache
+from services.lm.torch_engine.cache import BlockPool, CacheShape
 
 SHAPE = CacheShape(layers=2, kv_heads=3, size=4)
 

@@ -8,7 +8,7 @@ import torch
 
 from services.lm import weights
 from services.lm.torch_engine import parameters
-from services.lm.torch_engine.cache import BLOCK_TOKENS, KVCache
+from services.lm.torch_engine.blocks import BLOCK_TOKENS, KVCache
 from services.lm.torch_engine.graphs import DecodeGraphs
 from services.lm.torch_engine.network import Network
 from services.lm.torch_engine.parameters import Parameters

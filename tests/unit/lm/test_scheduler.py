@@ -7,8 +7,9 @@ import torch
 from services.common.errors import AtCapacityError, ContextFullError, InvalidInputError, WrongOrderError
 from services.lm.engine import Added, Event, Failed, Finished, GenerationSettings, Kind, Reason
 from services.lm.prompt import ChatTemplate, interleave
+from services.lm.torch_engine.planning import Chunks
 from services.lm.torch_engine.runner import Span
-from services.lm.torch_engine.scheduler import Chunks, Scheduler
+from services.lm.torch_engine.scheduler import Scheduler
 from services.lm.torch_engine.sessions import SessionState
 
 Make = Callable[..., Scheduler]

@@ -1,0 +1,304 @@
+"""`python -m loadtest`: measure step times, plan a deployment from them, call a system, check the plan against it."""
+
+import asyncio
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+from rich.status import Status
+
+from loadtest import output
+from loadtest.callers import Level, ramp
+from loadtest.check import Compared, page, planned
+from loadtest.phone import Recording
+from loadtest.planning import NoPlanError, Plan, plan
+from loadtest.sim import profile as profiles
+from loadtest.sim import report as reports
+from loadtest.sim.costs import Outside
+from loadtest.sim.profile import Load, Machine, Profile, ProfileError, Talk
+from loadtest.sim.report import ReportError, Steps
+from loadtest.sim.run import Outcome, simulate
+from loadtest.stack import ROOT, StackError, Target, demo, running
+
+DOCS = ROOT / "docs" / "benchmarks"
+WEIGHTS = ROOT / "weights" / "nano"
+SAMPLES = ROOT / "samples"
+STEPS = DOCS / "steps.json"
+# A call of the load test: as many questions as fit into nano's context with room to spare.
+TALK = Talk(pause_s=(1.0, 2.0), turns=4, gap_s=0.5)
+MOST_CALLS = 64  # that the demo takes
+CHECK_LEVELS = ((1, 50.0), (2, 45.0), (4, 40.0), (8, 35.0), (12, 35.0))
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
+console = Console()
+
+WeightsOption = Annotated[Path, typer.Option(help="directory with tokenizer, lm and decoder")]
+SamplesOption = Annotated[Path, typer.Option(help="directory of recorded questions (WAV)")]
+SeedOption = Annotated[int, typer.Option(help="same seed, same draws")]
+
+
+def fail(message: object) -> NoReturn:
+    """Ends with status 2 and one line."""
+    typer.echo(f"loadtest: error: {message}", err=True)
+    raise typer.Exit(2)
+
+
+@app.command()
+def measure(
+    weights: WeightsOption = WEIGHTS,
+    samples: SamplesOption = SAMPLES,
+    capacity: Annotated[int, typer.Option(min=1, max=4096, help="sessions that the lm's memory is made for")] = 16,
+    out: Annotated[Path, typer.Option(help="the report that `plan` reads")] = STEPS,
+) -> None:
+    """Step times by batch on this machine's CPU, and what a call costs: a few minutes; keep the machine quiet."""
+    with console.status("measuring") as status:
+        found = _measure(weights, samples, capacity, status)
+    _write_steps(out, found)
+    console.print(f"written: {out}", soft_wrap=True)
+
+
+def _measure(weights: Path, samples: Path, capacity: int, status: Status) -> Steps:
+    # torch and the turn-taking models take seconds to load, which `plan` does not need
+    from loadtest.measure.report import measure as measured
+    from loadtest.phone import CallRefusedError, NoAnswerError
+    from services.common.errors import SetupError, WeightsError
+
+    try:
+        return measured(weights, samples, capacity, status.update)
+    except (ValueError, SetupError, WeightsError, StackError, CallRefusedError, NoAnswerError) as error:
+        fail(error)
+
+
+def _write_steps(path: Path, found: Steps) -> None:
+    output.write_json(path, {"steps": found.model_dump(mode="json")})
+
+
+@app.command("plan")
+def plan_command(
+    profile: Annotated[Path, typer.Option(help="YAML: how people talk, how many call, on which machines")],
+    report: Annotated[Path, typer.Option(help="step times, from `python -m loadtest measure`")] = STEPS,
+    target_first_audio: Annotated[float | None, typer.Option(help="seconds; instead of the profile's")] = None,
+    percentile: Annotated[float | None, typer.Option(help="of answers; instead of the profile's")] = None,
+    turns: Annotated[int, typer.Option(min=20, help="answers to simulate at each load")] = 300,
+    seed: SeedOption = 1,
+    out: Annotated[Path | None, typer.Option(help="writes OUT.json and OUT.png")] = None,
+) -> None:
+    """Replicas and GPUs for a load, by a simulation in virtual time with the engines' own batching."""
+    try:
+        steps, wanted = reports.load(report), profiles.load(profile)
+        wanted = _with_target(wanted, target_first_audio, percentile)
+    except (ReportError, ProfileError) as error:
+        fail(error)
+    if wanted.leg not in steps.legs:
+        fail(f"{report} holds no costs of {wanted.leg} calls, only of {', '.join(steps.legs)}")
+    console.print(f"steps: {steps.circumstances}", soft_wrap=True)
+
+    def tell(found: Outcome) -> None:
+        status.update(f"simulated {found.calls} calls: p{wanted.target.percentile:g} {found.at_percentile_s:.2f} s")
+
+    try:
+        with console.status("simulating") as status:
+            found = plan(steps, wanted, seed=seed, turns=turns, tell=tell)
+    except NoPlanError as error:
+        fail(error)
+    for table in output.plan_tables(found, steps, wanted):
+        console.print(table)
+    for warning in found.warnings:
+        typer.echo(f"loadtest: warning: {warning}", err=True)
+    if out is not None:
+        output.write_json(out.with_suffix(".json"), output.plan_record(found, steps, wanted, seed))
+        output.plan_plot(out.with_suffix(".png"), found, wanted)
+        console.print(f"written: {out.with_suffix('.json')}, {out.with_suffix('.png')}", soft_wrap=True)
+
+
+def _with_target(wanted: Profile, seconds: float | None, percentile: float | None) -> Profile:
+    given = {"first_audio_s": seconds, "percentile": percentile}
+    changed = {name: value for name, value in given.items() if value is not None}
+    try:
+        target = profiles.Target.model_validate({**wanted.target.model_dump(), **changed})
+    except ValueError as error:
+        raise ProfileError(f"the target: {error}") from error
+    return wanted.model_copy(update={"target": target})
+
+
+@app.command()
+def run(
+    target: Annotated[str, typer.Option(help="HOST:PORT of a SIP agent; empty: the running `make demo`")] = "",
+    calls: Annotated[str, typer.Option(help="calls at once, one level after another")] = "1,2,4",
+    seconds: Annotated[float, typer.Option(min=1, help="for which questions count, at each level")] = 40.0,
+    answers: Annotated[int | None, typer.Option(min=1, help="after which a level is over before its time")] = None,
+    samples: SamplesOption = SAMPLES,
+    seed: SeedOption = 1,
+    out: Annotated[Path | None, typer.Option(help="writes OUT.json and OUT.png")] = None,
+) -> None:
+    """Simulated callers over SIP and RTP: speak, listen, and measure first audio at their ear."""
+    try:
+        counts = [int(count) for count in calls.split(",")]
+        if not all(1 <= count <= 1000 for count in counts):
+            raise ValueError
+    except ValueError:
+        fail(f"--calls {calls}: numbers from 1 to 1000 with commas between them, such as 1,2,4")
+    questions = _questions(samples)
+    try:
+        called = _address(target) if target else running(ROOT / ".demo" / "state.json")
+    except (StackError, ValueError) as error:
+        fail(error)
+    levels = _ramp(called, questions, [(count, seconds) for count in counts], seed, answers)
+    console.print(output.level_table(levels))
+    if out is not None:
+        output.write_json(out.with_suffix(".json"), {"levels": [output.level_record(level) for level in levels]})
+        curves = [
+            output.Curve("p95", [(level.calls, level.at(95)) for level in levels]),
+            output.Curve("median", [(level.calls, level.p50_s) for level in levels], dashed=True),
+        ]
+        output.plot(out.with_suffix(".png"), curves, "First audio against calls, measured")
+        console.print(f"written: {out.with_suffix('.json')}, {out.with_suffix('.png')}", soft_wrap=True)
+    if not any(level.first_audio_s for level in levels):
+        fail("no answer was heard")
+
+
+def _questions(samples: Path) -> list[Recording]:
+    from loadtest.recordings import recordings
+
+    try:
+        return [Recording.load(path) for path in recordings(samples)]
+    except ValueError as error:
+        fail(error)
+
+
+def _address(target: str) -> Target:
+    host, _, port = target.rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise ValueError(f"--target {target}: HOST:PORT is wanted, such as 127.0.0.1:5060")
+    return Target(host, int(port))
+
+
+def _ramp(
+    target: Target, questions: Sequence[Recording], levels: Sequence[tuple[int, float]], seed: int, enough: int | None
+) -> list[Level]:
+    with console.status("calling") as status:
+
+        def tell(level: Level, left_s: float) -> None:
+            heard = len(level.first_audio_s)
+            median = f", median {level.p50_s:.2f} s" if heard else ""
+            status.update(f"{level.calls} calls: {heard} answers{median}; {left_s:.0f} s left")
+            if not left_s:
+                console.print(f"{level.calls} calls: {heard} answers{median}")
+
+        return asyncio.run(ramp(target, questions, TALK, levels, seed, tell, enough))
+
+
+@app.command()
+def check(
+    weights: WeightsOption = WEIGHTS,
+    samples: SamplesOption = SAMPLES,
+    cores: Annotated[int | None, typer.Option(min=1, help="that these processes may use; all unless told")] = None,
+    calls: Annotated[str, typer.Option(help="CALLS:SECONDS, ...")] = ",".join(f"{n}:{s:g}" for n, s in CHECK_LEVELS),
+    steps: Annotated[Path | None, typer.Option(help="step times measured before; else they are measured now")] = None,
+    out: Annotated[Path, typer.Option(help="directory for planner.md, planner.json, planner.png, steps.json")] = DOCS,
+    seed: SeedOption = 1,
+) -> None:
+    """Measures steps, predicts, calls the demo's stack here, and compares: about 8 minutes on a quiet machine."""
+    began = time.monotonic()
+    available = sorted(os.sched_getaffinity(0))
+    if cores is not None and cores > len(available):
+        fail(f"--cores {cores}: this process may use {len(available)}")
+    if cores is not None:
+        os.sched_setaffinity(0, available[-cores:])
+    os.environ["OMP_NUM_THREADS"] = "1"
+    levels = _levels(calls)
+    capacity = max(count for count, _ in levels)
+    with console.status("measuring") as status:
+        found = _measured(weights, samples, capacity, steps, status)
+    _write_steps(out / "steps.json", found)
+    profile = Profile(
+        machines=[Machine(name="node", cores=len(os.sched_getaffinity(0)), runs=[*profiles.STAGES])],
+        talk=TALK,
+        load=Load(calls_at_once=capacity),
+        callers_here=True,
+    )
+    outside, predictions = Outside(), []
+    with console.status("predicting") as status:
+        for count, _ in levels:
+            status.update(f"predicting {count} calls")
+            predictions.append(simulate(found, profile, {"node": 1}, count, seed=seed, turns=200, outside=outside))
+    measured = asyncio.run(_call(weights, samples, found, capacity, levels, seed))
+    rows = [Compared(*pair) for pair in zip(predictions, measured, strict=True)]
+    run_was = f"{len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f} at the end"
+    with console.status("planning"):
+        carried, lines = _carried(found, profile, seed, out)
+    warnings = [*outside.warnings, *(line for line in carried.warnings if line not in outside.warnings)]
+    text = page(rows, found.circumstances, run_was, time.monotonic() - began, warnings, lines)
+    _write_check(out, rows, text, {"steps": found.circumstances, "run": run_was}, weights.name)
+    console.print(text, markup=False, soft_wrap=True)
+
+
+def _write_check(out: Path, rows: Sequence[Compared], text: str, circumstances: dict[str, str], weights: str) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "planner.md").write_text(text)
+    output.write_json(out / "planner.json", {**circumstances, "levels": [output.compared_record(row) for row in rows]})
+    output.plot(
+        out / "planner.png",
+        [
+            output.Curve("p95 predicted", [(row.predicted.calls, row.predicted.at_percentile_s) for row in rows]),
+            output.Curve("p95 measured", [(row.measured.calls, row.measured.at(95)) for row in rows], dashed=True),
+            output.Curve("median predicted", [(row.predicted.calls, row.predicted.p50_s) for row in rows]),
+            output.Curve("median measured", [(row.measured.calls, row.measured.p50_s) for row in rows], dashed=True),
+        ],
+        f"{weights} on {len(os.sched_getaffinity(0))} cores: predicted and measured",
+    )
+
+
+def _carried(steps: Steps, called: Profile, seed: int, out: Path) -> tuple[Plan, list[str]]:
+    """What such a machine carries when the callers are elsewhere."""
+    profile = called.model_copy(update={"callers_here": False, "load": Load(calls_at_once=20)})
+    try:
+        found = plan(steps, profile, seed=seed, turns=200)
+    except NoPlanError as error:
+        fail(error)
+    output.plan_plot(out / "plan-nano.png", found, profile)
+    return found, planned(found, profile)
+
+
+def _levels(text: str) -> list[tuple[int, float]]:
+    try:
+        levels = [(int(item.partition(":")[0]), float(item.partition(":")[2])) for item in text.split(",")]
+    except ValueError:
+        levels = []
+    if not levels or not all(1 <= count <= MOST_CALLS and seconds > 0 for count, seconds in levels):
+        fail(
+            f"--calls {text}: pairs CALLS:SECONDS with commas between them, such as 1:40,2:40; calls up to {MOST_CALLS}"
+        )
+    return levels
+
+
+def _measured(weights: Path, samples: Path, capacity: int, steps: Path | None, status: Status) -> Steps:
+    if steps is None:
+        return _measure(weights, samples, capacity, status)
+    try:
+        return reports.load(steps)
+    except ReportError as error:
+        fail(error)
+
+
+async def _call(
+    weights: Path, samples: Path, steps: Steps, capacity: int, levels: Sequence[tuple[int, float]], seed: int
+) -> list[Level]:
+    known = {question.name for question in steps.talk.questions}
+    questions = [question for question in _questions(samples) if question.name in known]
+    try:
+        # a call that has just ended is still being wound up when the next one rings
+        async with demo(weights, min(MOST_CALLS, capacity + 4)) as target:
+
+            def tell(level: Level, left_s: float) -> None:
+                if not left_s:
+                    console.print(f"{level.calls} calls: {len(level.first_audio_s)} answers, {level.p50_s:.2f} s")
+
+            await ramp(target, questions, TALK, [(1, 8.0)], seed, tell)  # nothing is cold from here on
+            return await ramp(target, questions, TALK, levels, seed, tell)
+    except StackError as error:
+        fail(error)

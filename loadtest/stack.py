@@ -1,0 +1,113 @@
+"""The system that is called: one that runs already, or the demo's, started for the run and stopped after it."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+HOST = "127.0.0.1"
+START_S = 240.0
+STOP_S = 60.0
+
+
+class StackError(Exception):
+    """It could not be started; the message says why."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where to call.
+
+    Attributes:
+        calls: address of the Calls service; empty: not known.
+        pids: of its processes by name; empty: not on this machine.
+    """
+
+    host: str
+    port: int
+    calls: str = ""
+    pids: dict[str, int] = field(default_factory=dict)
+
+
+def free_port(kind: socket.SocketKind) -> int:
+    """A port that nobody uses now."""
+    with socket.socket(socket.AF_INET, kind) as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.asynccontextmanager
+async def demo(weights: Path, capacity: int) -> AsyncIterator[Target]:
+    """Starts `python -m services.demo` with these weights on free ports; stops it.
+
+    Raises:
+        StackError: it did not start; the message ends with what it said last.
+    """
+    with tempfile.TemporaryDirectory(prefix="trunkline-loadtest-") as directory:
+        state, log = Path(directory) / "state.json", Path(directory) / "demo.log"
+        settings = {
+            "DEMO_SIP_PORT": free_port(socket.SOCK_DGRAM),
+            "DEMO_HTTP_PORT": free_port(socket.SOCK_STREAM),
+            "DEMO_CAPACITY": capacity,
+            "DEMO_WEIGHTS": weights,
+            "DEMO_STATE_DIR": directory,
+        }
+        environment = {**os.environ, **{name: str(value) for name, value in settings.items()}, "NO_COLOR": "1"}
+        with open(log, "wb") as output:  # noqa: ASYNC230 - a file on this machine
+            child = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "services.demo", cwd=ROOT, env=environment, stdout=output, stderr=output
+            )
+        try:
+            yield await _started(child, state, log)
+        finally:
+            if child.returncode is None:
+                child.send_signal(signal.SIGTERM)
+                try:
+                    await asyncio.wait_for(child.wait(), STOP_S)
+                except TimeoutError:
+                    child.kill()
+                    await child.wait()
+
+
+async def _started(child: asyncio.subprocess.Process, state: Path, log: Path) -> Target:
+    end = asyncio.get_running_loop().time() + START_S
+    while True:
+        if text := _read(state):
+            with contextlib.suppress(ValueError):  # half written
+                return _target(json.loads(text))
+        if child.returncode is not None or asyncio.get_running_loop().time() > end:
+            raise StackError(f"the stack did not start: {_read(log).strip()[-500:]}")
+        await asyncio.sleep(0.1)
+
+
+def _read(path: Path) -> str:
+    """A small file's text; empty while there is none."""
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def running(state: Path) -> Target:
+    """The demo that runs already, by its state file.
+
+    Raises:
+        StackError: there is none.
+    """
+    try:
+        return _target(json.loads(state.read_text()))
+    except (OSError, ValueError, KeyError) as error:
+        raise StackError(f"no running demo in {state.parent}: start `make demo`, or name --target HOST:PORT") from error
+
+
+def _target(record: dict[str, dict[str, object]]) -> Target:
+    pids = {str(name): int(str(pid)) for name, pid in record["pids"].items()}
+    return Target(str(record["sip"]["host"]), int(str(record["sip"]["port"])), str(record["calls"]), pids)
