@@ -32,6 +32,7 @@ from tests.deploy.compose import Service, services
 from tests.deploy.dockerfiles import Image, of_service
 
 CHECK_S = 60.0
+LONGEST_PAUSE_S = 10.0
 START = Path(__file__).with_name("container_start.py")
 # Of images that are not ours: their user and what they start, where the compose file does not say.
 THIRD = {
@@ -126,7 +127,8 @@ class Container:
             "tmpfs": {path: f"noexec,nosuid,nodev,{options}" for path, _, options in map(_halves, self._tmpfs)},
             "read_only": bool(self.service.get("read_only")),
             "workdir": self.service.get("working_dir") or self.image.workdir,
-            "privileges": self.privileges,
+            # whatever becomes of the test, it leaves no process behind
+            "privileges": ["--pdeathsig", "KILL", *self.privileges],
             "command": self.command,
             "environment": self.environment,
         }
@@ -198,7 +200,7 @@ class Running:
             AssertionError: it ended, or does not succeed in time.
         """
         until = time.monotonic() + seconds
-        said = "the check was not made"
+        said, pause_s = "the check was not made", 0.5
         while time.monotonic() < until:
             assert self._child.poll() is None, f"{self.container.name} ended: {self.tail()}"
             if self._inside():
@@ -209,7 +211,9 @@ class Running:
                     said = done.stdout + done.stderr
                 except subprocess.TimeoutExpired:
                     said = "the check takes too long"
-            await asyncio.sleep(1.5)  # a check takes a second of a processor
+            # A check takes a second of a processor, which those that start need too.
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+            await asyncio.sleep(pause_s)
         raise AssertionError(f"{self.container.name} does not become healthy: {said}\n{self.tail()}")
 
     def _inside(self) -> bool:
