@@ -104,7 +104,9 @@ async def _level(
             done, _ = await asyncio.wait(callers, timeout=min(1.0, left), return_when=asyncio.FIRST_EXCEPTION)
             if done:
                 break  # only an error ends a caller before the level is over
-        await asyncio.wait_for(asyncio.gather(*callers), SETTLE_S)
+        done, _ = await asyncio.wait(callers, timeout=SETTLE_S, return_when=asyncio.FIRST_EXCEPTION)
+        for task in done:
+            task.result()
     finally:
         for task in callers:
             task.cancel()

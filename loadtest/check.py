@@ -81,8 +81,8 @@ def page(
         "value of the calls goes into the prediction.",
         "",
         "| calls at once | median: predicted | measured | ratio | p95: predicted | measured | ratio | measured answers "
-        "| refused, unanswered, overlapped | within 25 % |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| refused, unanswered, overlapped | cores busy, predicted | within 25 % |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         predicted, measured = row.predicted, row.measured
@@ -90,7 +90,7 @@ def page(
             f"| {measured.calls} | {predicted.p50_s:.3f} s | {measured.p50_s:.3f} s | {row.p50_ratio:.2f} "
             f"| {predicted.at_percentile_s:.3f} s | {measured.at(95):.3f} s | {row.p95_ratio:.2f} "
             f"| {len(measured.first_audio_s)} | {measured.refused}, {measured.unanswered}, {measured.overlapped} "
-            f"| {'yes' if row.within else 'no'} |"
+            f"| {max(predicted.busy.values()):.0%} | {'yes' if row.within else 'no'} |"
         )
     lines += ["", "The p95 of few answers is nearly their longest. Where a machine is more than about nine tenths "]
     lines[-1] += "busy, the waits depend on details that no model holds; plan below that."

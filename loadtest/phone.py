@@ -105,10 +105,14 @@ async def calling(host: str, port: int) -> AsyncIterator[Phone]:
     """
     async with caller(port, host) as wire:
         talker = Talker(wire)
-        final = await talker.call()
+        try:
+            final = await talker.call()
+        except TimeoutError:
+            raise CallRefusedError("no final response") from None
         if final is None or final.status != 200:
             raise CallRefusedError(final.first_line if final is not None else "nobody answers")
         try:
             yield Phone(talker)
         finally:
-            await talker.hang_up()
+            with contextlib.suppress(TimeoutError):  # the far end is too busy to say that it heard the BYE
+                await talker.hang_up()
