@@ -10,6 +10,7 @@ import pytest
 from loadtest.sip.wire import Caller, caller
 from services.agent.legs.base import LegError
 from services.agent.legs.sip_settings import codecs_named
+from services.agent.media_quality import Reception
 from tests.integration.phone import CODEC_FORMATS, RATE, phone
 from tests.integration.sip_bots import Pcm, ToneBot, endpoint, has_tone, hears_nothing, hears_tone, tone, until
 
@@ -179,3 +180,26 @@ async def test_a_call_that_begins_on_hold_is_talked_to_when_it_is_connected() ->
         assert not len(await wire.listen(0.4))
         await reinvite(wire, "sendrecv")
         await hears_tone(wire, 1000)
+
+
+async def test_at_its_end_a_call_tells_how_its_audio_came_in() -> None:
+    bot = ToneBot()
+    told: list[Reception] = []
+    async with endpoint(bot) as agent, caller(agent.port) as wire:
+        await wire.answered()
+        leg = await bot.talking()
+        leg.on_received = told.append
+        for number in range(120):
+            if 60 <= number < 65:
+                next(wire._sequence)  # lost
+            else:
+                wire.send_rtp()
+            await asyncio.sleep(0.02)
+        wire.request("BYE")
+        await wire.response("BYE", 200)
+        await until(lambda: bool(told))
+    [reception] = told
+    assert 100 < reception.packets <= 115
+    assert 5 <= reception.lost < 20
+    assert reception.jitter_s >= 0
+    assert 1.0 < reception.mos < Reception(reception.packets, 0, 0.0).mos

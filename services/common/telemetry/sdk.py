@@ -1,7 +1,9 @@
 """OpenTelemetry's SDK, set up for a process of ours."""
 
+import atexit
 import contextlib
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 from opentelemetry import metrics, trace
@@ -17,6 +19,7 @@ from services.common.telemetry.catalogue import Metric
 from services.common.telemetry.prometheus import Endpoint
 
 NAMESPACE = "trunkline"
+LAST_WORDS_S = 2.0  # a process that has ended its work waits so long for a collector to take what is left
 
 
 def resource(service: str) -> Resource:
@@ -33,9 +36,10 @@ def resource(service: str) -> Resource:
 
 def export_traces(service: str) -> None:
     """Sends spans by OTLP, in batches; when the collector is away they are dropped, and nobody waits."""
-    provider = TracerProvider(resource=resource(service))
+    provider = TracerProvider(resource=resource(service), shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     trace.set_tracer_provider(provider)
+    _at_exit(provider.shutdown)
 
 
 def export_metrics(
@@ -53,5 +57,18 @@ def export_metrics(
     if pushes:
         readers.append(PeriodicExportingMetricReader(OTLPMetricExporter()))
     if readers:
-        metrics.set_meter_provider(MeterProvider(metric_readers=readers, resource=resource(service)))
+        provider = MeterProvider(metric_readers=readers, resource=resource(service), shutdown_on_exit=False)
+        metrics.set_meter_provider(provider)
+        _at_exit(provider.shutdown)
     return endpoint.listen(*address) if endpoint is not None and address is not None else None
+
+
+def _at_exit(shutdown: Callable[[], None]) -> None:
+    """The SDK itself would wait for a collector that is away as long as for one export, with all its retries."""
+
+    def end() -> None:
+        thread = threading.Thread(target=shutdown, daemon=True)
+        thread.start()
+        thread.join(LAST_WORDS_S)
+
+    atexit.register(end)
