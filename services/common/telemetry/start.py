@@ -1,4 +1,4 @@
-"""Turns telemetry on where the environment asks for it. Where it does not, OpenTelemetry's SDK is not even loaded.
+"""Turns telemetry on where the environment asks for it. Where it does not, this loads nothing of OpenTelemetry's SDK.
 
 OTLP has OpenTelemetry's own variables: OTEL_EXPORTER_OTLP_ENDPOINT turns it on, OTEL_TRACES_EXPORTER=none and
 OTEL_METRICS_EXPORTER=none turn a half of it off, OTEL_SDK_DISABLED all.
