@@ -10,7 +10,7 @@ export PYTHON
 # one thread a process: the tests start many, and a small machine has few cores
 test unit integration acceptance hangups failover overload rolling triton check-deploy: export OMP_NUM_THREADS = 1
 
-.PHONY: help setup setup-dev setup-training demo ask test lint typecheck imports protos protos-check unit integration acceptance hangups failover overload rolling bench capacity triton vllm check-deploy clean
+.PHONY: help setup setup-dev setup-training demo ask test lint typecheck imports protos protos-check unit integration acceptance hangups failover overload rolling bench capacity triton vllm k8s check-deploy clean
 
 help: ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -88,6 +88,10 @@ triton: setup-dev ## make .venv-triton with the real Triton server, and pass its
 
 vllm: ## make .venv-vllm and run the tests of the LM engine vllm in it
 	@scripts/vllm.sh
+
+k8s: ## generate k8s/ from the chart, and the chart's copies of deploy/
+	@scripts/deploy_tools.sh
+	@.venv-deploy/bin/python scripts/k8s.py
 
 check-deploy: setup-dev ## check images, compose file, chart and manifests, without an engine or a cluster
 	@scripts/deploy_tools.sh

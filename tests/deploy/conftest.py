@@ -1,12 +1,14 @@
 """The tools deployments are checked with. `make check-deploy` makes them; without them these tests are left out."""
 
+import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.deploy.tools import HOME, Tools
+from tests.deploy.cases import CASES
+from tests.deploy.tools import HOME, Object, Tools
 
 
 @pytest.fixture(scope="session")
@@ -18,6 +20,17 @@ def tools() -> Tools:
             pytest.fail(reason)
         pytest.skip(reason)
     return Tools()
+
+
+@pytest.fixture(scope="session")
+def render(tools: Tools) -> Callable[[str], list[Object]]:
+    """The chart's objects in a case; each is rendered once. Not to be changed."""
+
+    @functools.cache
+    def rendered(name: str) -> list[Object]:
+        return tools.template(values=CASES[name].values, kubernetes=CASES[name].versions[0])
+
+    return rendered
 
 
 @pytest.fixture(scope="session")

@@ -76,7 +76,7 @@ class Tools:
         ]
         given = "" if values is None else yaml.safe_dump(values)
         text = run(*command, *options, *(("--values", "-") if given else ()), given=given)
-        return [item for item in yaml.safe_load_all(text) if item]
+        return [item for item in yaml.load_all(text, Loader=yaml.CSafeLoader) if item]
 
     def validate(self, objects: list[Object], *versions: str) -> list[str]:
         """What is wrong with the objects, for the oldest and the newest Kubernetes or the versions named."""

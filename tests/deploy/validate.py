@@ -87,7 +87,7 @@ def main() -> None:
     texts = [file.read_text() for file in options.files] or [sys.stdin.read()]
     count = wrong = 0
     for text in texts:
-        for item in yaml.safe_load_all(text):
+        for item in yaml.load_all(text, Loader=yaml.CSafeLoader):
             if item is None or item.get("apiVersion") in options.without:
                 continue
             count += 1

@@ -37,6 +37,10 @@ class TritonServer:
         return f"{HOST}:{self._grpc}"
 
     @property
+    def metrics_port(self) -> int:
+        return self._metrics
+
+    @property
     def log(self) -> Path:
         return self._directory / f"triton-{self._starts}.log"
 
