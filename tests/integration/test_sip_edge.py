@@ -49,7 +49,7 @@ class Scene:
 
     async def new_leg(self, before: int) -> None:
         """Until the bot has more calls than so many."""
-        await until(lambda: len(self.bot.legs) > before)
+        await until(lambda: len(self.bot.legs) > before, WAIT_S)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -72,8 +72,8 @@ def hears(pcm: bytes | bytearray, hertz: float) -> bool:
 
 async def in_a_call(stack: AsyncExitStack, directory: Path, name: str, port: int) -> Phone:
     handset = await stack.enter_async_context(phone(directory / name, name))
-    await handset.call(f"sip:anyone@127.0.0.1:{port}")
-    await until(lambda: has_tone(handset.heard()[-RATE:], RATE, 1000, 30))
+    await handset.call(f"sip:anyone@127.0.0.1:{port}", WAIT_S)
+    await until(lambda: has_tone(handset.heard()[-RATE:], RATE, 1000, 30), WAIT_S)
     return handset
 
 
@@ -114,6 +114,14 @@ class Asked(asyncio.DatagramProtocol):
         }
 
 
+async def answered(wire: Caller) -> Message:
+    """The 200 to a call's INVITE."""
+    wire.invite()
+    message = await final(wire)
+    assert message.status == 200, message.text
+    return message
+
+
 async def hung_up_by_the_bot(scene: Scene, wire: Caller) -> None:
     """Its last call, which is this one."""
     ending = asyncio.create_task(scene.bot.legs[-1].hang_up("done"))
@@ -151,7 +159,7 @@ async def test_calls_are_spread(scene: Scene) -> None:
     async with asyncio.timeout(WAIT_S):
         while reached < set(scene.lines.ports):
             async with caller(scene.front.port) as wire:
-                await wire.answered()
+                await answered(wire)
                 reached.add(wire.remote_port)
                 await hang_up(wire)
 
@@ -163,12 +171,12 @@ async def test_calls_stay_with_their_worker(scene: Scene, tmp_path: Path) -> Non
         anns, bobs = bot.legs[-2:]
         assert anns.to == f"sip:anyone@127.0.0.1:{port}"
         await ann.play(tone(440, 20, RATE))
-        await until(lambda: hears(bot.heard[anns], 440))
+        await until(lambda: hears(bot.heard[anns], 440), WAIT_S)
         await ann.hang_up()
-        await until(lambda: anns.ended.done())
+        await until(anns.ended.done, WAIT_S)
         assert anns.ended.result() == "caller hung up"
         await bobs.hang_up("done")
-        await bob.wait_for("CALL_CLOSED")
+        await bob.wait_for("CALL_CLOSED", timeout_s=WAIT_S)
         assert not any(link.calls for link in lines.workers.values())
 
 
@@ -177,23 +185,23 @@ async def test_calls_over_tls_are_ended_by_either_side(scene: Scene, tmp_path: P
     async with phone(tmp_path / "phone", config_lines=lines) as handset:
         for ended_by_the_bot in (True, False):
             before = len(scene.bot.legs)
-            await handset.call(f"sip:anyone@127.0.0.1:{scene.front.tls_port};transport=tls")
+            await handset.call(f"sip:anyone@127.0.0.1:{scene.front.tls_port};transport=tls", WAIT_S)
             await scene.new_leg(before)
             leg = scene.bot.legs[-1]
-            await until(lambda: has_tone(handset.heard()[-RATE:], RATE, 1000, 30))
+            await until(lambda: has_tone(handset.heard()[-RATE:], RATE, 1000, 30), WAIT_S)
             if ended_by_the_bot:
                 await leg.hang_up("done")
-                await handset.wait_for("CALL_CLOSED")
+                await handset.wait_for("CALL_CLOSED", timeout_s=WAIT_S)
             else:
                 await handset.hang_up()
-                await until(leg.ended.done)
+                await until(leg.ended.done, WAIT_S)
 
 
 async def test_a_caller_behind_an_address_translator_is_reached_where_it_is(scene: Scene) -> None:
     before = len(scene.bot.legs)
     async with caller(scene.front.port) as wire:
         wire.contact = "sip:wire@10.9.9.9:5060"  # what it believes
-        await wire.answered()
+        await answered(wire)
         await scene.new_leg(before)
         await hung_up_by_the_bot(scene, wire)
 
@@ -228,11 +236,11 @@ async def test_who_may_call_and_certificates_change_without_a_restart(scene: Sce
 
 async def test_an_edge_that_is_restarted_loses_no_call(scene: Scene, tmp_path: Path) -> None:
     async with edge(tmp_path, scene.lines.ports) as first, caller(first.port) as wire:
-        await wire.answered()
-        await hears_tone(wire, 1000)
+        await answered(wire)
+        await hears_tone(wire, 1000, WAIT_S)
         first.process.terminate()
         await asyncio.wait_for(first.process.wait(), WAIT_S)
-        await hears_tone(wire, 1000)
+        await hears_tone(wire, 1000, WAIT_S)
         async with edge(tmp_path, scene.lines.ports, ports=first.ports):
             wire.invite("sendrecv")
             assert (await final(wire)).status == 200
@@ -260,7 +268,7 @@ async def test_a_caller_who_calls_too_often_is_told_when_to_come_back_and_others
             busy.invite()
         refusal = await busy.response("INVITE", 503, timeout_s=WAIT_S)
         assert 1 <= int(refusal.header("Retry-After")) <= 3
-        await friend.answered()
+        await answered(friend)
         await hang_up(friend)
     assert await metric(scene.front, 'calls_refused_total{caller="busy", reason="rate"}') > 0
 
@@ -305,9 +313,9 @@ async def test_a_call_is_placed_through_the_edge_to_callers_addresses_only(
             before = await metric(scene.front, "core_rcv_requests_bye")
             leg = await lines.dial(callee.uri)
             bot.talk(leg)
-            await until(lambda: has_tone(callee.heard()[-RATE:], RATE, 1000, 30))
+            await until(lambda: has_tone(callee.heard()[-RATE:], RATE, 1000, 30), WAIT_S)
             await callee.hang_up()
-            await until(leg.ended.done)
+            await until(leg.ended.done, WAIT_S)
             assert await metric(scene.front, "core_rcv_requests_bye") > before, "the edge is not left out later"
             with pytest.raises(LegError):
                 await (await lines.dial(f"sip:x@{ELSEWHERE}:5060")).answer()
@@ -364,7 +372,7 @@ async def test_agents_are_found_by_name_and_calls_stay_when_they_leave_it(scene:
         caller(front.port) as late,
     ):
         await logged(r"is found worker=sip:127\.0\.0\.1:\d+")
-        assert f"c=IN IP4 {MEDIA}\r\n" in (await stays.answered()).text
+        assert f"c=IN IP4 {MEDIA}\r\n" in (await answered(stays)).text
         hosts.write_text("")
         await logged("unable to resolve agents.test")
         late.request("OPTIONS")  # nobody knows better: the list stays
