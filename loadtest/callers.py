@@ -12,7 +12,7 @@ from loadtest.sim.run import percentile
 from loadtest.sip.talker import PAUSE_S
 from loadtest.stack import Target
 
-SPREAD_S = 6.0  # over which the callers of a level begin
+SPREAD_S, BETWEEN_S = 6.0, 0.75  # over which the callers of a level begin at most, and from one to the next
 REFUSED_S = 2.0  # before someone who was refused calls again
 SETTLE_S = 90.0
 
@@ -83,7 +83,8 @@ async def _level(
 ) -> Level:
     level = Level(calls)
     begin = time.monotonic()
-    counts_from, end = begin + SPREAD_S, begin + SPREAD_S + seconds
+    spread_s = min(SPREAD_S, BETWEEN_S * calls)
+    counts_from, end = begin + spread_s, begin + spread_s + seconds
 
     def counts() -> bool:
         return time.monotonic() >= counts_from
@@ -93,7 +94,7 @@ async def _level(
 
     callers = [
         asyncio.create_task(
-            _caller(target, questions, talk, level, Random(seed + number), SPREAD_S * number / calls, counts, over)
+            _caller(target, questions, talk, level, Random(seed + number), spread_s * number / calls, counts, over)
         )
         for number in range(calls)
     ]

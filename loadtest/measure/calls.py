@@ -40,6 +40,11 @@ class _Spent:
     def total(self, name: str) -> float:
         return self.by[name].total_s
 
+    @property
+    def loop(self) -> float:
+        """Of the agent's event loop."""
+        return self.by["agent"].loop_s
+
 
 @dataclass
 class _Found:
@@ -87,17 +92,18 @@ async def sip(
             for question in questions:
                 progress(f"a call asks {question.name}")
                 try:
-                    await _one(phone, question, by_name[question.name], pids, idle, ratio, end_of_turn_s, stages, found)
+                    await _one(phone, question, by_name[question.name], pids, idle, ratio, stages, found)
                 except NoAnswerError:
                     continue
     if not found.delays:
         raise NoAnswerError("the system answered none of the questions")
     listen = {name: idle.total(name) / idle.at for name in pids}
     leg = Leg(
-        listen_s=listen["agent"],
+        listen_s=idle.loop / idle.at,
         talk_s=_middle(found.talk),
         speak_s=_middle(found.speak),
-        line_listen_s=listen["line"],
+        # the agent's other threads run beside its loop, as the SIP worker does
+        line_listen_s=listen["line"] + listen["agent"] - idle.loop / idle.at,
         line_speak_s=_middle(found.line_speak),
         others_s=listen["redis"] + listen["callers"],
         token_s=_middle(found.agent_token),
@@ -124,7 +130,6 @@ async def _one(
     pids: dict[str, int],
     idle: _Spent,
     ratio: float,
-    end_of_turn_s: float,
     stages: "_Stages",
     found: _Found,
 ) -> None:
@@ -148,29 +153,26 @@ async def _one(
     finally:
         for task in looking:
             task.cancel()
-    rate = {name: idle.total(name) / idle.at for name in pids}
-    asks = [moment for moment in heard.moments if moment.kind == "ask"]
-    early = sum(moment.at_s < 0 for moment in asks)
+    listening = idle.loop / idle.at
     spoken = looks["spoken"].since(looks["began"])
-    talking = spoken.total("agent") - early * end_of_turn_s - rate["agent"] * spoken.at
+    talking = spoken.loop - listening * spoken.at
     found.talk.append(max(0.0, talking) / question.seconds)
     tokenizer = over.since(looks["began"]).by["tokenizer"]
     found.stream.append(max(0.0, tokenizer.total_s - tokenizer.engine_s) / question.seconds)
     if asked.answer_s > AFTER_BURST_S + SPEAK_S:
         played = looks["played"].since(looks["playing"])
-        found.speak.append(max(0.0, played.total("agent") / played.at - rate["agent"]))
-        found.line_speak.append(max(0.0, played.total("line") / played.at - rate["line"]))
-    _burst(asked, over.since(looks["spoken"]), rate, ratio, (len(asks) - early) * end_of_turn_s, found)
+        found.speak.append(max(0.0, played.loop / played.at - listening))
+        found.line_speak.append(max(0.0, played.total("line") / played.at - idle.total("line") / idle.at))
+    _burst(asked, over.since(looks["spoken"]), listening, ratio, found)
     first_packet_s = await stages.first_packet_s()
     if first_packet_s is not None and not asked.overlapped:
         found.delays.append(asked.first_audio_s - first_packet_s - heard.hangover_s)
 
 
-def _burst(asked: Asked, spent: _Spent, rate: dict[str, float], ratio: float, asking_s: float, found: _Found) -> None:
+def _burst(asked: Asked, spent: _Spent, listening: float, ratio: float, found: _Found) -> None:
     """What the tokens of an answer cost the agent, and the language model's service beside its engine."""
     tokens = asked.answer_s * 12.5 * (1 + ratio)
-    speaking = _middle(found.speak) * asked.answer_s
-    burst = spent.total("agent") - rate["agent"] * spent.at - asking_s - speaking
+    burst = spent.loop - listening * spent.at - _middle(found.speak) * asked.answer_s
     found.agent_token.append(max(0.0, burst) / tokens)
     lm = spent.by["lm"]
     found.lm_token.append(max(0.0, lm.total_s - lm.engine_s) / tokens)

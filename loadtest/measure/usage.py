@@ -21,6 +21,11 @@ class Usage:
         return Usage(self.pid, {tid: used - before.threads.get(tid, 0.0) for tid, used in self.threads.items()})
 
     @property
+    def loop_s(self) -> float:
+        """Of the first thread, which runs the event loop."""
+        return self.threads.get(self.pid, 0.0)
+
+    @property
     def engine_s(self) -> float:
         """Of the thread that computes: the busiest one beside the first, which is the event loop's."""
         return max((used for tid, used in self.threads.items() if tid != self.pid), default=0.0)

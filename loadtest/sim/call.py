@@ -26,6 +26,7 @@ class _Answer:
     turn_ended_at: float | None
     decided: bool
     buffered_s: float = 0.0
+    received_s: float = 0.0
     began: bool = False
     complete: bool = False
     plays_until: float = 0.0
@@ -198,7 +199,9 @@ class SimulatedCall:
         def audio(seconds: float) -> None:
             if not answer.dropped:
                 answer.buffered_s += seconds
-                answer.complete = synthesis.given_s * self._system.steps.decoder.token_rate > speech - 0.5
+                # what has arrived counts: the decoder may be further than the agent
+                answer.received_s += seconds
+                answer.complete = answer.received_s * self._system.steps.decoder.token_rate > speech - 0.5
                 self._play(answer)
 
         script = Script(steps, tokens, end)

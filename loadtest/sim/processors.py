@@ -38,6 +38,7 @@ class Processors:
 
     def run(self, seconds: float, done: Action) -> None:
         """Runs a job that takes so many seconds of one processor that nobody else wants."""
+        assert seconds >= 0
         self._account()
         heapq.heappush(self._jobs, (self._given + seconds, next(self._numbers), done))
         self._set_alarm()

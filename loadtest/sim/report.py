@@ -83,13 +83,13 @@ class DecoderSteps(_Part):
 
 
 class Leg(_Part):
-    """What a call of one kind costs, in seconds of processor time; of the agent unless it says otherwise.
+    """What a call of one kind costs, in seconds of processor time; of the agent's event loop unless it says otherwise.
 
     Attributes:
         listen_s: for each second of a call.
         talk_s: more for each second in which the caller speaks.
         speak_s: more for each second in which the bot does.
-        line_listen_s, line_speak_s: the same of the leg's own process (SIP worker).
+        line_listen_s, line_speak_s: the same of what runs beside the loop: the SIP worker, the agent's other threads.
         others_s: for each second of a call, of what else runs there (Redis, callers on the same machine).
         token_s: for each token of an answer.
         end_of_turn_s: for asking the end-of-turn model once.

@@ -79,6 +79,16 @@ def test_more_callers_wait_longer_and_use_more() -> None:
     assert many.stages["agent"] / 20 == pytest.approx(few.stages["agent"] / 2, rel=0.2)
 
 
+def test_an_agent_that_is_far_behind_still_ends_each_answer_once() -> None:
+    record = steps()
+    record["legs"]["sip"] |= {"token_s": 0.02, "listen_s": 0.15, "speak_s": 0.1}
+    found = outcome(8, given=Steps.model_validate(record))
+    assert found.busy["node"] > 0.5
+    assert all(seconds >= 0 for seconds in found.stages.values())
+    # a turn takes more than its question, its shortest answer and the shortest pause, whatever else happens
+    assert found.p50_s > outcome(8).p50_s
+
+
 def test_callers_on_the_same_machine_count() -> None:
     assert outcome(8, callers_here=True).busy["node"] > outcome(8).busy["node"] + 0.02
 
@@ -90,13 +100,14 @@ def test_the_same_seed_gives_the_same() -> None:
 
 def test_one_kind_of_machine_is_counted_by_what_one_carries() -> None:
     told: list[Outcome] = []
-    found = plan(STEPS, wanted(load={"calls_at_once": 50}), seed=1, turns=30, tell=told.append)
+    few = wanted(load={"calls_at_once": 50}, target={"first_audio_s": 0.5})  # a short search
+    found = plan(STEPS, few, seed=1, turns=30, tell=told.append)
     carried = found.chosen.calls
     assert found.replicas == {"node": math.ceil(50 / carried)}
-    assert found.chosen.at_percentile_s <= 1.0
+    assert found.chosen.at_percentile_s <= 0.5
     assert told
     beyond = [item for item in found.curve if item.calls > carried]
-    assert beyond[0].at_percentile_s > 1.0
+    assert beyond[0].at_percentile_s > 0.5
 
 
 def test_stages_on_machines_of_their_own_grow_apart() -> None:
