@@ -92,6 +92,11 @@ def lose_packets(wave: Waveform, rng: Generator) -> Waveform:
     return wave
 
 
+def framed(wave: Waveform) -> Waveform:
+    """With the silence around it that a turn detector leaves."""
+    return np.concatenate([np.zeros(RATE // 5, np.float32), wave, np.zeros(RATE // 4, np.float32)])
+
+
 def place(wave: Waveform, rng: Generator) -> Waveform:
     """Silence before and after, as a turn detector leaves it: up to 0.6 s and 0.9 s."""
     before, after = int(rng.uniform(0.0, 0.6) * RATE), int(rng.uniform(0.05, 0.9) * RATE)

@@ -34,14 +34,9 @@ class Spoken:
     wave: Waveform
 
 
-def framed(wave: Waveform) -> Waveform:
-    """With the silence around it that a turn detector leaves."""
-    return np.concatenate([np.zeros(SPEECH_RATE // 5, np.float32), wave, np.zeros(SPEECH_RATE // 4, np.float32)])
-
-
 def _of_shards(name: str, clips: int) -> list[Spoken]:
     found = (
-        Spoken(clip.text, clip.voice, framed(wave))
+        Spoken(clip.text, clip.voice, augment.framed(wave))
         for path in list_shards(SPEECH, name)
         for clip, wave in read_shard(path)
         if clip.text
@@ -50,7 +45,7 @@ def _of_shards(name: str, clips: int) -> list[Spoken]:
 
 
 def _of_a_person(said: Sequence[human.Said]) -> list[Spoken]:
-    return [Spoken(text, "person", framed(wave)) for text, wave in said]
+    return [Spoken(text, "person", augment.framed(wave)) for text, wave in said]
 
 
 def test_sets(clips: int) -> dict[str, list[Spoken]]:

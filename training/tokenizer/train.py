@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
+from training import augment
 from training.judge import error_rate
 from training.paths import CACHE, PLOTS
 from training.progress import Budget, History, cosine, save_checkpoint
@@ -162,7 +163,7 @@ def train(
                     if len(test) < _CLIPS_HEARD:
                         continue
                     clips = range(0, len(test), len(test) // _CLIPS_HEARD)
-                    heard = recognise(model, [test.wave(i) for i in clips], quantise)
+                    heard = recognise(model, [augment.framed(test.wave(i)) for i in clips], quantise)
                     rate = error_rate([test.texts[i] for i in clips], heard)
                     tqdm.write(f"{budget.done / 60:.1f} min: {name}, {len(clips)} clips: error rate {rate:.1%}")
             if len(more := _training_shards()) > len(shards):  # data may still be made while this trains
