@@ -128,7 +128,7 @@ class Container:
             "read_only": bool(self.service.get("read_only")),
             "workdir": self.service.get("working_dir") or self.image.workdir,
             # whatever becomes of the test, it leaves no process behind
-            "privileges": ["--pdeathsig", "KILL", *self.privileges],
+            "privileges": ["--pdeathsig", "TERM", *self.privileges],
             "command": self.command,
             "environment": self.environment,
         }

@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -97,7 +98,9 @@ async def _edge_knows_agent(system: Engine) -> None:
     until = time.monotonic() + WORKERS_S
     async with httpx.AsyncClient() as client:
         while True:
-            text = (await client.get(f"http://{address}:9464/metrics", timeout=30.0)).text
+            text = ""
+            with contextlib.suppress(httpx.TransportError):  # it may end a connection as we ask
+                text = (await client.get(f"http://{address}:9464/metrics", timeout=30.0)).text
             if re.search(r"^trunkline_edge_workers_active(\{\})? 2\b", text, re.MULTILINE):
                 return
             assert time.monotonic() < until, text + system.running["kamailio"].tail()
@@ -161,9 +164,11 @@ async def _prometheus_shows(system: Engine, query: str, seconds: float = SHOWN_S
     until = time.monotonic() + seconds
     async with httpx.AsyncClient() as client:
         while True:
-            answer = (await client.get(url, params={"query": query}, timeout=30.0)).json()
-            assert answer["status"] == "success", answer
-            if answer["data"]["result"]:
+            answer: dict[str, Any] = {}
+            with contextlib.suppress(httpx.TransportError):
+                answer = (await client.get(url, params={"query": query}, timeout=30.0)).json()
+                assert answer["status"] == "success", answer
+            if answer and answer["data"]["result"]:
                 return
-            assert time.monotonic() < until, f"{query}: {(await client.get(url, params={'query': 'up'})).text}"
+            assert time.monotonic() < until, f"{query}: {answer}"
             await asyncio.sleep(0.5)
