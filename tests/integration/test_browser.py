@@ -15,11 +15,11 @@ import pytest
 import soundfile
 from playwright.async_api import Browser, Page, async_playwright
 
-from tests.integration.patience import greedy_personas
+from tests.integration.patience import TRIES, greedy_personas, judged
 from tests.integration.personas import short_persona
 from tests.integration.stack import Agent, Stack, free_again
 from tests.integration.webrtc_caller import RATE, Waveform, sample, spoken
-from training.judge import normalise, transcribe
+from training.judge import normalise
 from trunkline.v1 import calls_pb2, calls_pb2_grpc
 
 CHROMIUM = "/usr/bin/chromium"
@@ -36,6 +36,7 @@ FLAGS = [
     "--autoplay-policy=no-user-gesture-required",
 ]
 BEFORE_S = 10.0  # the greeting is over by then
+AGAIN_S = 25.0  # so is an answer
 RELOAD_S = 4.0  # the connection is there again
 WAIT_MS = 150_000
 # Records what the page plays, from the moment it plays something, and counts how often the bot has finished speaking.
@@ -70,13 +71,10 @@ RECORD = """
     const chunks = [];
     const recorder = new MediaRecorder(stream, { mimeType: "audio/webm;codecs=opus" });
     recorder.ondataavailable = (event) => chunks.push(event.data);
-    window.recorded = () => new Promise((done) => {
-      recorder.onstop = async () => {
-        const bytes = new Uint8Array(await new Blob(chunks).arrayBuffer());
-        done(btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join("")));
-      };
-      recorder.stop();
-    });
+    window.recorded = async () => {
+      const bytes = new Uint8Array(await new Blob(chunks).arrayBuffer());
+      return btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(""));
+    };
     recorder.start(200);
     resolve();
   };
@@ -148,7 +146,19 @@ def pcm_of(recording: str) -> Waveform:
     return np.concatenate(pieces)
 
 
-async def test_a_question_is_answered_in_sound_and_on_the_page(browser: Browser, agent: Agent, tmp_path: Path) -> None:
+async def said_aloud(wave: Waveform) -> list[str]:
+    """The judge's words of each thing said: of a long recording it may hear no more than the beginning."""
+    loud = np.flatnonzero(np.abs(wave) > 0.01)
+    pieces = np.split(loud, np.flatnonzero(np.diff(loud) > RATE) + 1)
+    return [word for at in pieces if len(at) for word in normalise(await judged(wave[at[0] : at[-1] + 1], RATE))]
+
+
+async def test_a_question_is_answered_in_sound_and_on_the_page(
+    browser: Browser, agent: Agent, microphone: Path, tmp_path: Path
+) -> None:
+    question = sample("opening-hours")
+    asked = [piece for _ in range(TRIES) for piece in (question, np.zeros(int(AGAIN_S * RATE), np.float32))]
+    put_into(microphone, np.concatenate(asked), BEFORE_S)
     page, problems = await open_page(browser, agent)
     recording = asyncio.create_task(page.evaluate(RECORD))  # looks for the stream from before it is there
     await page.click("#call")
@@ -159,7 +169,6 @@ async def test_a_question_is_answered_in_sound_and_on_the_page(browser: Browser,
     await page.wait_for_function("window.botFinished >= 2")
     await page.evaluate("window.quiet()")  # a busy browser plays what it has heard of some time later
     await page.screenshot(path=os.environ.get("TRUNKLINE_SCREENSHOT", tmp_path / "page.png"))
-    heard = pcm_of(await page.evaluate("window.recorded()"))
     shown = await page.locator("#captions li").all_inner_texts()
     assert shown[0] == "Hello, this is Mira at Harbour Parcel. How can I help you?"
     for fact in ("nine", "six", "ten", "two", "Sunday"):
@@ -169,9 +178,14 @@ async def test_a_question_is_answered_in_sound_and_on_the_page(browser: Browser,
     decided, *models, packet = map(int, cells[1:])
     assert models == sorted(models)
     assert packet >= max(decided, *models)
-    words = normalise(transcribe(heard, RATE))
-    for fact in ("friday", "nine", "six", "saturday", "ten", "two", "sunday"):
-        assert fact in words, f"the bot's voice says: {' '.join(words)}"
+    facts, words = {"friday", "nine", "six", "saturday", "ten", "two", "sunday"}, list[str]()
+    for answers in range(1, TRIES + 1):
+        await page.wait_for_function(f"window.botFinished > {answers}")
+        await page.evaluate("window.quiet()")
+        words = await said_aloud(pcm_of(await page.evaluate("window.recorded()")))
+        if facts <= set(words):
+            break
+    assert facts <= set(words), f"the bot's voice says: {' '.join(words)}"
     await page.click("#call")
     assert await page.inner_text("#status") == "The call has ended."
     assert await page.inner_text("#call") == "Call"
