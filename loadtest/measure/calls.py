@@ -1,9 +1,11 @@
-"""What a call costs the processes around the models: from real calls to the running system, one at a time."""
+"""What a call costs the processes around the models: from real calls to the running system."""
 
 import asyncio
+import contextlib
+import functools
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -85,9 +87,13 @@ async def sip(
             await phone.greeted()
             questions = [Recording.load(path) for path in paths]
             await phone.ask(questions[0])  # nothing is cold from here on
-            before = _Spent.now(pids)
-            await asyncio.sleep(IDLE_S)
-            idle = _Spent.now(pids).since(before)
+            idle = await _idle(pids)
+            async with contextlib.AsyncExitStack() as others:
+                for number in range(2, CAPACITY + 1):
+                    progress(f"{number} calls that listen")
+                    other = await others.enter_async_context(calling(target.host, target.port))
+                    await other.greeted()
+                crowd = await _idle(pids)
             found = _Found()
             for question in questions:
                 progress(f"a call asks {question.name}")
@@ -97,13 +103,15 @@ async def sip(
                     continue
     if not found.delays:
         raise NoAnswerError("the system answered none of the questions")
-    listen = {name: idle.total(name) / idle.at for name in pids}
+    base, listen = _line(idle, crowd)
     leg = Leg(
-        listen_s=idle.loop / idle.at,
+        base_s=base["loop"],
+        line_base_s=base["line"] + base["threads"],
+        listen_s=listen["loop"],
         talk_s=_middle(found.talk),
         speak_s=_middle(found.speak),
         # the agent's other threads run beside its loop, as the SIP worker does
-        line_listen_s=listen["line"] + listen["agent"] - idle.loop / idle.at,
+        line_listen_s=listen["line"] + listen["threads"],
         line_speak_s=_middle(found.line_speak),
         others_s=listen["redis"] + listen["callers"],
         token_s=_middle(found.agent_token),
@@ -111,6 +119,31 @@ async def sip(
         delays_s=[max(0.0, delay) for delay in found.delays],
     )
     return CallCosts(leg, _middle(found.lm_token), _middle(found.stream))
+
+
+async def _idle(pids: dict[str, int]) -> _Spent:
+    """What is spent while nobody speaks."""
+    before = _Spent.now(pids)
+    await asyncio.sleep(IDLE_S)
+    return _Spent.now(pids).since(before)
+
+
+def _line(one: _Spent, many: _Spent) -> tuple[dict[str, float], dict[str, float]]:
+    """What a second costs without any call, and what each call adds: the straight line through one call and `CAPACITY`.
+
+    One call alone costs more than each of several does, for these share the loop's rounds.
+    """
+    parts: dict[str, Callable[[_Spent], float]] = {
+        "loop": lambda spent: spent.loop,
+        "threads": lambda spent: spent.total("agent") - spent.loop,
+        **{name: functools.partial(_Spent.total, name=name) for name in ("line", "redis", "callers")},
+    }
+    first = {name: part(one) / one.at for name, part in parts.items()}
+    each = {
+        name: min(first[name], max(0.0, part(many) / many.at - first[name]) / (CAPACITY - 1))
+        for name, part in parts.items()
+    }
+    return {name: first[name] - each[name] for name in parts}, each
 
 
 def _processes(target: Target) -> dict[str, int]:

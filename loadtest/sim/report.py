@@ -86,16 +86,20 @@ class Leg(_Part):
     """What a call of one kind costs, in seconds of processor time; of the agent's event loop unless it says otherwise.
 
     Attributes:
+        base_s, line_base_s: for each second in which there is any call, however many.
         listen_s: for each second of a call.
         talk_s: more for each second in which the caller speaks.
         speak_s: more for each second in which the bot does.
-        line_listen_s, line_speak_s: the same of what runs beside the loop: the SIP worker, the agent's other threads.
+        line_listen_s, line_speak_s: as listen_s and speak_s, of what runs beside the loop: the SIP worker, the agent's
+            other threads.
         others_s: for each second of a call, of what else runs there (Redis, callers on the same machine).
         token_s: for each token of an answer.
         end_of_turn_s: for asking the end-of-turn model once.
         delays_s: between the agent's first packet and what the caller hears, each way together; one is drawn a turn.
     """
 
+    base_s: NotNegative = 0.0
+    line_base_s: NotNegative = 0.0
     listen_s: NotNegative
     talk_s: NotNegative
     speak_s: NotNegative

@@ -143,8 +143,9 @@ class System:
         leg = self.leg
         for agent in self.agents:
             if agent.calls:
-                own = leg.listen_s * agent.calls + leg.talk_s * agent.talking + leg.speak_s * agent.speaking
-                line = leg.line_listen_s * agent.calls + leg.line_speak_s * agent.speaking
+                own = leg.base_s + leg.listen_s * agent.calls
+                own += leg.talk_s * agent.talking + leg.speak_s * agent.speaking
+                line = leg.line_base_s + leg.line_listen_s * agent.calls + leg.line_speak_s * agent.speaking
                 agent.loop.submit(own * TICK_S, _nothing)
                 agent.line.submit(line * TICK_S, _nothing)
                 if self.profile.callers_here:

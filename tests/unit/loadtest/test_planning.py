@@ -79,6 +79,14 @@ def test_more_callers_wait_longer_and_use_more() -> None:
     assert many.stages["agent"] / 20 == pytest.approx(few.stages["agent"] / 2, rel=0.2)
 
 
+@pytest.mark.parametrize("calls", [1, 4])
+def test_what_any_call_costs_is_spent_once_however_many_there_are(calls: int) -> None:
+    record = steps()
+    record["legs"]["sip"]["base_s"] = 0.2
+    found = outcome(calls, given=Steps.model_validate(record))
+    assert found.stages["agent"] - outcome(calls).stages["agent"] == pytest.approx(0.2, abs=0.03)
+
+
 def test_an_agent_that_is_far_behind_still_ends_each_answer_once() -> None:
     record = steps()
     record["legs"]["sip"] |= {"token_s": 0.02, "listen_s": 0.15, "speak_s": 0.1}
