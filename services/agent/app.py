@@ -1,10 +1,12 @@
 """Puts one agent process together: what must be there before it serves, and the order in which it stops."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
 import socket
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -15,7 +17,7 @@ import grpc
 
 from services.agent import kube, metrics
 from services.agent.actions.webhook import Webhooks
-from services.agent.api.app import Doors, make_api
+from services.agent.api.app import Desks, Doors, make_api
 from services.agent.api.keys import KeyRing
 from services.agent.call import Surroundings
 from services.agent.call_desk import CallDesk
@@ -33,18 +35,22 @@ from services.agent.models import ModelError, ModelServices
 from services.agent.persona_store.startup import set_up_personas
 from services.agent.personas import Persona, PersonaError, load_personas
 from services.agent.phone_line import PhoneLineError, sip_settings
+from services.agent.quality_rounds import tell_quality
 from services.agent.recording.files import RecordingFormat
 from services.agent.recording.recording import Recordings
 from services.agent.returns import STOPPED, Returns
 from services.agent.secrets import read_secret
 from services.agent.settings import AgentSettings, split_address
 from services.agent.state.address import StateError
-from services.agent.state.connection import Connection
+from services.agent.state.agents import AgentCard, AgentDirectory, keep_announced
+from services.agent.state.connection import AWAY, Connection
+from services.agent.state.listeners import ListenerBook
 from services.agent.state.personas import PersonaStore
 from services.agent.state.recorder import Recorders
 from services.agent.state.store import Store
 from services.agent.state.tokens import ResumeTokens
 from services.agent.state.undertaker import bury_lost
+from services.agent.supervision.desk import ListeningDesk
 from services.agent.switchboard import Switchboard
 from services.agent.turns import TurnSettings
 from services.agent.voice_activity import EndOfTurn
@@ -159,7 +165,9 @@ async def start(settings: AgentSettings, stack: AsyncExitStack) -> Running:
     )
     switchboard = Switchboard(agent_id, slots, book, around)
     metrics.observe(switchboard, models)
-    call_desk = CallDesk(switchboard, settings.ring_timeout)
+    agents = AgentDirectory(connection, store.times)
+    call_desk = CallDesk(switchboard, agents, settings.ring_timeout)
+    listening = ListeningDesk(call_desk, ListenerBook(connection, agent_id, store.times.keep_s))
 
     def register(server: grpc.aio.Server) -> None:
         calls_pb2_grpc.add_CallsServicer_to_server(CallsServicer(call_desk), server)
@@ -170,7 +178,7 @@ async def start(settings: AgentSettings, stack: AsyncExitStack) -> Running:
         switchboard,
         web_calls,
         doors,
-        make_api(doors, call_desk, persona_desk),
+        make_api(doors, Desks(call_desk, listening, agents, persona_desk)),
         settings.allowed_origins,
         _desk(settings, switchboard),
         tls=settings.certificate is not None,
@@ -204,7 +212,34 @@ async def start(settings: AgentSettings, stack: AsyncExitStack) -> Running:
     _tell_kubernetes(settings, agent_id, slots, stack)
     undertaker = asyncio.create_task(bury_lost(store), name="undertaker")
     stack.callback(undertaker.cancel)
+    quality = asyncio.create_task(tell_quality(switchboard), name="quality")
+    stack.callback(quality.cancel)
+    _announce(settings, http.port, switchboard, agents, stack)
     return Running(port, failed, switchboard, withdraw)
+
+
+def _announce(
+    settings: AgentSettings, port: int, switchboard: Switchboard, agents: AgentDirectory, stack: AsyncExitStack
+) -> None:
+    """Other agents, and whoever asks them, know of this one while it runs."""
+    address, started = settings.reached_at(port), time.time()
+    slots = switchboard.slots
+
+    def card(now: float) -> AgentCard:
+        calls, capacity = slots.active, switchboard.capacity
+        return AgentCard(switchboard.agent_id, address, calls, capacity, slots.draining, started, now)
+
+    every_s = switchboard.around.store.times.renew_s
+    announcing = asyncio.create_task(keep_announced(agents, card, every_s), name="announcement")
+
+    async def withdraw() -> None:
+        announcing.cancel()
+        await asyncio.gather(announcing, return_exceptions=True)
+        with contextlib.suppress(*AWAY, TimeoutError):
+            async with asyncio.timeout(GRACE_S):
+                await agents.withdraw(switchboard.agent_id)
+
+    stack.push_async_callback(withdraw)
 
 
 def _tell_kubernetes(settings: AgentSettings, agent_id: str, slots: Slots, stack: AsyncExitStack) -> None:

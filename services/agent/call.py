@@ -16,7 +16,17 @@ from services.agent.actions.runner import ActionRunner
 from services.agent.actions.webhook import Webhooks
 from services.agent.conversation import Entry, Role
 from services.agent.echo import PlayedLine
-from services.agent.events import INTERNAL, CallRecord, CallState, Dtmf, Event, EventBus, Speaking
+from services.agent.events import (
+    INTERNAL,
+    CallRecord,
+    CallState,
+    Dtmf,
+    Event,
+    EventBus,
+    Speaking,
+    Transfer,
+    TransferOutcome,
+)
 from services.agent.legs.base import (
     BROKEN,
     INPUT_RATE,
@@ -26,9 +36,11 @@ from services.agent.legs.base import (
     Leg,
     LegError,
     LegKind,
+    MeasuredLeg,
     OwnQueue,
     ReturningLeg,
 )
+from services.agent.media_quality import QualityMeter
 from services.agent.models import ModelServices
 from services.agent.outbound.outcome import DialOutcome, NotAnsweredError
 from services.agent.outbound.placed import DialOptions, PlacedCall
@@ -43,6 +55,7 @@ from services.agent.speech import Speech
 from services.agent.state.connection import AWAY
 from services.agent.state.recorder import Recorders
 from services.agent.state.store import Hold, Store
+from services.agent.supervision.listening_in import ListeningIn
 from services.agent.turns import TurnSettings, for_persona
 from services.agent.voice_activity import EndOfTurn, VoiceActivity
 from services.common.logs import impersonal
@@ -101,6 +114,7 @@ class Call:
             persona_version=version,
             started=time.time(),
             placed=dial is not None,
+            may_listen=persona.supervision.listen,
         )
         self._around = around
         self._persona = persona
@@ -115,6 +129,8 @@ class Call:
         self.recording: Recording | None = None
         if around.recordings is not None and persona.recording.enabled:
             self.recording = around.recordings.of(call_id, persona.recording)
+        self.listening_in = ListeningIn(call_id, lambda: self.recording is not None and self.recording.paused)
+        self._quality = QualityMeter()
         self._speech = Speech(
             call_id,
             persona,
@@ -124,6 +140,7 @@ class Call:
             delay_s=lambda: leg.playout_delay_s,
             past=past.entries if past is not None else (),
             progress=self._recorder.heard,
+            watched=lambda: around.bus.watched,
         )
         self._hang_up: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._placed = PlacedCall(dial, self._speech, self.hang_up, self._outcome) if dial is not None else None
@@ -194,6 +211,25 @@ class Call:
     def say(self, text: str) -> None:
         """Has the bot say a text after what it is saying now."""
         self._speech.say(text)
+
+    async def transfer(self, target: str) -> None:
+        """Transfers the call blindly, for an operator.
+
+        Raises:
+            LegError: its leg cannot, or the far end refused.
+        """
+        self._publish_outside(Transfer(target, TransferOutcome.STARTED))
+        try:
+            await self.leg.transfer(target)
+        except LegError as error:
+            self._publish_outside(Transfer(target, TransferOutcome.FAILED, str(error)))
+            raise
+        self._publish_outside(Transfer(target, TransferOutcome.DONE))
+
+    async def tell_quality(self) -> None:
+        """Tells watchers how the audio gets through."""
+        if self.record.state is CallState.LIVE and isinstance(self.leg, MeasuredLeg):
+            self._publish_outside(self._quality.take(await self.leg.measure()))
 
     def say_closing(self) -> None:
         """Has the bot say that the call will end, when it is live."""
@@ -269,6 +305,7 @@ class Call:
             idle_timeout_secs=None,
             cancel_timeout_secs=TEARDOWN_S,
         )
+        self.listening_in.connect(transport.input(), speech)
         runner = WorkerRunner(handle_sigint=False, check_dangling_tasks=False)
         await runner.add_workers(worker)
         if self.recording is not None:
@@ -306,6 +343,7 @@ class Call:
     async def _wind_up(self, reason: str) -> None:
         """Frees all that the call holds; each part has a deadline, and a failure of one does not spare the others."""
         self._actions.stop()
+        self.listening_in.close()
         if self.recording is not None:
             self.recording.end()
         await _finish(asyncio.create_task(self.leg.hang_up(reason)), "leg")

@@ -1,6 +1,7 @@
 """The Calls gRPC service: what the console and the command line see and do."""
 
 from collections.abc import AsyncIterator
+from dataclasses import asdict
 from typing import Any
 
 import grpc
@@ -13,11 +14,18 @@ from services.agent.events import (
     ActionOutcome,
     ActionStarted,
     BargeIn,
+    CallerCaption,
     CallRecord,
     CallState,
     Caption,
     Dtmf,
     Happening,
+    Listening,
+    Quality,
+    Spoken,
+    Stream,
+    Transfer,
+    TransferOutcome,
     TurnTimes,
 )
 from services.agent.legs.base import LegKind
@@ -69,6 +77,12 @@ _ACTION_OUTCOMES = {
     ActionOutcome.CANCELLED: calls_pb2.ACTION_OUTCOME_CANCELLED,
 }
 
+_TRANSFERS = {
+    TransferOutcome.STARTED: calls_pb2.TRANSFER_OUTCOME_STARTED,
+    TransferOutcome.DONE: calls_pb2.TRANSFER_OUTCOME_DONE,
+    TransferOutcome.FAILED: calls_pb2.TRANSFER_OUTCOME_FAILED,
+}
+
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
@@ -95,13 +109,13 @@ class CallsServicer(calls_pb2_grpc.CallsServicer):
         self, request: calls_pb2.ListCallsRequest, context: Context
     ) -> calls_pb2.ListCallsResponse:
         """Ringing and live calls."""
-        return calls_pb2.ListCallsResponse(calls=[_call(record) for record in self._desk.live()])
+        return calls_pb2.ListCallsResponse(calls=[_call(one.record) for one in self._desk.live()])
 
     async def GetCall(  # noqa: N802
         self, request: calls_pb2.GetCallRequest, context: Context
     ) -> calls_pb2.GetCallResponse:
         """One call, live or ended."""
-        return calls_pb2.GetCallResponse(call=_call(await self._switchboard.record(request.call_id)))
+        return calls_pb2.GetCallResponse(call=_call((await self._desk.call(request.call_id)).record))
 
     async def WatchCalls(  # noqa: N802
         self, request: calls_pb2.WatchCallsRequest, context: Context
@@ -118,6 +132,7 @@ class CallsServicer(calls_pb2_grpc.CallsServicer):
         self, request: calls_pb2.HangUpRequest, context: Context
     ) -> calls_pb2.HangUpResponse:
         """Ends a call."""
+        await self._desk.here(request.call_id)
         await self._switchboard.hang_up(request.call_id)
         return calls_pb2.HangUpResponse()
 
@@ -125,11 +140,13 @@ class CallsServicer(calls_pb2_grpc.CallsServicer):
         self, request: calls_pb2.TransferRequest, context: Context
     ) -> calls_pb2.TransferResponse:
         """Transfers a call."""
+        await self._desk.here(request.call_id)
         await self._switchboard.transfer(request.call_id, request.target)
         return calls_pb2.TransferResponse()
 
     async def Say(self, request: calls_pb2.SayRequest, context: Context) -> calls_pb2.SayResponse:  # noqa: N802
         """Has the bot say a text."""
+        await self._desk.here(request.call_id)
         self._switchboard.say(request.call_id, request.text)
         return calls_pb2.SayResponse()
 
@@ -137,6 +154,7 @@ class CallsServicer(calls_pb2_grpc.CallsServicer):
         self, request: calls_pb2.SendDtmfRequest, context: Context
     ) -> calls_pb2.SendDtmfResponse:
         """Sends keys."""
+        await self._desk.here(request.call_id)
         await self._switchboard.send_dtmf(request.call_id, request.digits)
         return calls_pb2.SendDtmfResponse()
 
@@ -158,6 +176,7 @@ class CallsServicer(calls_pb2_grpc.CallsServicer):
         self, request: calls_pb2.PauseRecordingRequest, context: Context
     ) -> calls_pb2.PauseRecordingResponse:
         """Silence in the recording from now on."""
+        await self._desk.here(request.call_id)
         self._switchboard.recording_of(request.call_id).pause()
         return calls_pb2.PauseRecordingResponse()
 
@@ -165,6 +184,7 @@ class CallsServicer(calls_pb2_grpc.CallsServicer):
         self, request: calls_pb2.ResumeRecordingRequest, context: Context
     ) -> calls_pb2.ResumeRecordingResponse:
         """Ends the pause."""
+        await self._desk.here(request.call_id)
         self._switchboard.recording_of(request.call_id).resume()
         return calls_pb2.ResumeRecordingResponse()
 
@@ -211,6 +231,27 @@ def _responses(happening: Happening) -> list[calls_pb2.WatchCallsResponse]:
         case ActionDone(name=name, kind=kind, outcome=outcome):
             done = calls_pb2.ActionDone(name=name, kind=_ACTIONS[kind], outcome=_ACTION_OUTCOMES[outcome])
             response.action_done.CopyFrom(done)
+        case Spoken(turn=turn, answer=answer, text=text, done=over, interrupted=interrupted):
+            spoken = calls_pb2.Spoken(turn=turn, answer=answer, text=text, done=over, interrupted=interrupted)
+            response.spoken.CopyFrom(spoken)
+        case CallerCaption(turn=turn, text=text):
+            response.caller_caption.CopyFrom(calls_pb2.CallerCaption(turn=turn, text=text))
+        case Transfer(target=target, outcome=how, detail=detail):
+            transfer = calls_pb2.OperatorTransfer(target=target, outcome=_TRANSFERS[how], detail=detail)
+            response.transfer.CopyFrom(transfer)
+        case Listening(who=who, on=on):
+            response.listening.CopyFrom(calls_pb2.Listening(who=who, on=on))
+        case Quality() as quality:
+            response.quality.CopyFrom(_quality(quality))
         case _:
             return []
     return [response]
+
+
+def _quality(quality: Quality) -> calls_pb2.Quality:
+    received, sent = _stream(quality.received), _stream(quality.sent)
+    return calls_pb2.Quality(received=received, sent=sent, round_trip_s=quality.round_trip_s)
+
+
+def _stream(stream: Stream | None) -> calls_pb2.StreamQuality | None:
+    return calls_pb2.StreamQuality(**asdict(stream)) if stream is not None else None

@@ -150,15 +150,23 @@ class AnswerInProgress:
         number: of the turn that its captions belong to.
         session: positioned where the answer begins.
         on_pcm: called whenever there is more to hear.
+        count: of the call's answers and announcements, this one included.
     """
 
     def __init__(
-        self, call: CallContext, turn: CallerTurn | None, number: int, session: LmSession, on_pcm: Callable[[], None]
+        self,
+        call: CallContext,
+        turn: CallerTurn | None,
+        number: int,
+        session: LmSession,
+        on_pcm: Callable[[], None],
+        count: int,
     ) -> None:
         self._call = call
         self._on_pcm = on_pcm
         self.turn = turn
         self.number = number
+        self.count = count
         self._waterfall = turn.waterfall if turn is not None else None
         self.player = Player(call.models.limits.pcm_rate, call.clock, self._first_packet)
         self._until_decided = UntilDecided(self, decided=turn is None or turn.ended.is_set())

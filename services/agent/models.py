@@ -1,6 +1,7 @@
 """The three model services as the agent sees them: their replicas, their limits, and whether they fit together."""
 
 import asyncio
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
@@ -13,7 +14,23 @@ from services.agent.replicas.limits import Limits as Limits
 from services.agent.replicas.limits import differences, limits_of
 from services.agent.replicas.places import Reservation
 from services.agent.replicas.pool import Pool
+from services.agent.replicas.replica import Replica
 from services.agent.replicas.stages import DECODER, LM, TOKENIZER
+
+
+@dataclass(frozen=True)
+class ReplicaStatus:
+    """What is known of a replica; see `services.agent.api.system.ReplicaBody`."""
+
+    service: str
+    address: str
+    state: str
+    serving: bool
+    failing: bool
+    capacity: int
+    active: int
+    held: int
+    revision: str
 
 
 class ModelServices:
@@ -79,6 +96,10 @@ class ModelServices:
         """
         return Reservation(call_id, self.tokenizer, self.lm, self.decoder)
 
+    def replicas(self) -> list[ReplicaStatus]:
+        """All that are known, by service and address."""
+        return [_status(pool.stage.name, replica) for pool in self._pools for replica in _by_address(pool)]
+
     async def reachable(self) -> str | None:
         """None when a replica of each service serves now, else the service of which none does."""
         return next((pool.stage.name for pool in self._pools if not pool.serving), None)
@@ -107,3 +128,22 @@ class ModelServices:
     def _fits(self, info: Any) -> str:
         """A replica that comes later must be like those that were there at the start."""
         return differences(self._limits, info) if self._limits is not None else ""
+
+
+def _by_address(pool: Pool[Any]) -> list[Replica[Any]]:
+    return sorted(pool.replicas, key=lambda replica: replica.address)
+
+
+def _status(service: str, replica: Replica[Any]) -> ReplicaStatus:
+    info = replica.info
+    return ReplicaStatus(
+        service=service,
+        address=replica.address,
+        state=replica.state.value,
+        serving=replica.serves,
+        failing=not replica.breaker.closed,
+        capacity=int(info.capacity) if info is not None else 0,
+        active=int(info.active) if info is not None else 0,
+        held=replica.held,
+        revision=str(info.model_revision) if info is not None else "",
+    )

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from services.agent.actions.config import Action, checked_together
 from services.agent.recording.policy import RecordingPolicy
+from services.agent.supervision.policy import SupervisionPolicy
 
 # The model was trained with exactly this in front of every persona, and breaks without it.
 INTERLEAVING_SENTENCE = (
@@ -100,6 +101,7 @@ class Persona(BaseModel):
     actions: tuple[Action, ...] = Field((), max_length=50, description="see docs/actions.md")
     key_pause_s: float = Field(3.0, ge=0.5, le=30.0, description="longest time between two keys of an action")
     recording: RecordingPolicy = RecordingPolicy()
+    supervision: SupervisionPolicy = Field(SupervisionPolicy(), description="see docs/supervision.md")
     resume: ResumePolicy | None = Field(None, description="going on with a call that was cut, see docs/state.md")
 
     @field_validator("prompt", "greeting", "apology")

@@ -1,6 +1,7 @@
 """What the agent can be told: `python -m services.agent --help`, or environment variables `TRUNKLINE_AGENT_...`."""
 
 import re
+import socket
 from pathlib import Path
 from typing import Literal
 
@@ -108,6 +109,7 @@ class AgentSettings(StateSettings):
     media_url: str = Field("", description="wss://host where they reach this very agent; empty: that of --public-url")
     recordings: str = Field("", description="directory for the recordings of personas that ask for them")
     recording_format: Literal["opus", "wav"] = Field("opus", description="how calls are recorded")
+    agent_url: str = Field("", description="URL where others reach this very agent's API; empty: from --http-listen")
     agent_id: str = Field("", description="name of this agent in leases; empty for one made from host and process")
 
     @field_validator("tokenizer", "lm", "decoder")
@@ -135,6 +137,13 @@ class AgentSettings(StateSettings):
         scheme = "https" if info.field_name == "public_url" else "wss"
         if value and not re.fullmatch(scheme + r"://[^\s/?#@]+(/[^\s?#]*)?", value):
             raise ValueError(f"must be {scheme}://host, with a port and a path when needed")
+        return value.rstrip("/")
+
+    @field_validator("agent_url")
+    @classmethod
+    def _own_url(cls, value: str) -> str:
+        if value and not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", value):
+            raise ValueError("must be http://host or https://host, with a port and a path when needed")
         return value.rstrip("/")
 
     @field_validator("without_echo_canceller")
@@ -194,6 +203,18 @@ class AgentSettings(StateSettings):
         if self.http_certificate is None or self.http_key is None:
             return None
         return self.http_certificate, self.http_key
+
+    def reached_at(self, port: int) -> str:
+        """URL of this agent's HTTP side for others; of this machine's name where it listens on all addresses.
+
+        Args:
+            port: that it listens on.
+        """
+        host, _ = split_address(self.http_listen)
+        if host in ("0.0.0.0", "::"):  # noqa: S104  compared, not bound
+            host = socket.gethostname()
+        scheme = "https" if self.http_certificate is not None else "http"
+        return self.agent_url or f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
     @property
     def legs_without_echo_canceller(self) -> frozenset[LegKind]:

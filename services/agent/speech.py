@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 
 from services.agent.conversation import Conversation, Entry, Role
-from services.agent.events import AnswerBegan, AnswerOver, BargeIn, Event, Speaking
+from services.agent.events import AnswerBegan, AnswerOver, BargeIn, Event, Speaking, Spoken
 from services.agent.floor import AnswerInProgress, CallContext, CallerTurn
 from services.agent.listening import Utterance
 from services.agent.lm_session import LmSession, Sampling
@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 ATTEMPTS = 2  # an answer of which nothing was heard is tried again, once
 UTTERANCE_TOKENS = 350  # a turn of 28 s
 PROGRESS_S = 1.0  # how often it is noted what was heard of an answer, for the case that this agent dies
+SPOKEN_S = 0.25  # how often watchers are told what was heard of an answer
 INPUT_BYTES_PER_S = 32_000  # 16-bit mono at 16 kHz
 
 
@@ -42,6 +43,7 @@ class Speech:
         delay_s: how long after its time a packet is heard, seconds.
         past: the conversation to go on with; none for a new one.
         progress: takes what was heard so far of an answer under way.
+        watched: somebody reads along.
     """
 
     def __init__(
@@ -55,10 +57,12 @@ class Speech:
         delay_s: Callable[[], float] = lambda: 0.0,
         past: Sequence[Entry] = (),
         progress: Callable[[Entry], None] = lambda _: None,
+        watched: Callable[[], bool] = lambda: False,
     ) -> None:
         self._call = CallContext(call_id, persona, models, models.reserve(call_id), publish, clock)
         self._past = past
         self._progress = progress
+        self._watched = watched
         self.conversation = Conversation()
         self.first_pcm = asyncio.Event()
         self.failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -71,6 +75,7 @@ class Speech:
         self._answer: AnswerInProgress | None = None
         self._says: deque[str] = deque()
         self._turns = 0
+        self._answers = 0
         self._greeting_failure: ModelError | None = None
 
     async def prepare(self) -> None:
@@ -324,7 +329,9 @@ class Speech:
 
     async def _play(self, turn: CallerTurn | None, number: int, session: LmSession, say: str = "") -> None:
         """Generates, synthesises and plays one answer, to its end."""
-        answer = self._answer = AnswerInProgress(self._call, turn, number, session, self.first_pcm.set)
+        self._answers += 1
+        answer = AnswerInProgress(self._call, turn, number, session, self.first_pcm.set, self._answers)
+        self._answer = answer
         self._call.publish(AnswerBegan(number, announcement=turn is None))
         room = self._call.models.limits.context_length - len(session.ids)
         sampling = Sampling(
@@ -335,6 +342,7 @@ class Speech:
         )
         playing = asyncio.create_task(self._play_out(answer), name=f"player-{self._call.call_id}")
         noting = asyncio.create_task(self._note_progress(answer), name=f"progress-{self._call.call_id}")
+        telling = asyncio.create_task(self._tell_spoken(answer), name=f"spoken-{self._call.call_id}")
         try:
             await answer.speaker.run(sampling, say)
             answer.player.complete()
@@ -343,11 +351,13 @@ class Speech:
         finally:
             playing.cancel()
             noting.cancel()
+            telling.cancel()
         if self._answer is not answer:
             return  # interrupted in its last moment
         self._answer = None
         self._record(self.conversation.assistant(answer.speaker.answer, interrupted=False, turn=number))
         if answer.player.audible:
+            self._call.publish(_spoken(answer, answer.speaker.answer.text, done=True))
             self._call.publish(Speaking("bot", on=False))
         elif turn is not None:
             self._call.report_times(turn)
@@ -365,6 +375,17 @@ class Speech:
             if self._answer is answer and answer.player.audible:
                 self._progress(self._heard_of(answer, answer.player.heard(self._delay_s())))
 
+    async def _tell_spoken(self, answer: AnswerInProgress) -> None:
+        """For those who read along. That it is over is told by whoever ends it."""
+        told = ""
+        while True:
+            await asyncio.sleep(SPOKEN_S if self._watched() else PROGRESS_S)
+            if self._watched() and self._answer is answer and answer.player.audible:
+                text = answer.speaker.answer.text_heard(answer.player.heard(self._delay_s()).tokens)
+                if text != told:
+                    self._call.publish(_spoken(answer, text))
+                    told = text
+
     @staticmethod
     def _heard_of(answer: AnswerInProgress, heard: Heard) -> Entry:
         kept = answer.speaker.answer.cut(heard.tokens)
@@ -379,14 +400,15 @@ class Speech:
         audible = answer.player.audible
         heard = answer.player.stop(self._delay_s())
         kept = answer.speaker.answer.cut(heard.tokens)
+        text = answer.speaker.answer.text_heard(heard.tokens)
         if kept.ids:
-            text = answer.speaker.answer.text_heard(heard.tokens)
             self._record(self.conversation.assistant(kept, interrupted=True, turn=answer.number, text=text))
             if answer.turn is not None:
                 answer.turn.answered = True
         self._call.publish(AnswerOver(answer.number, heard=False))
         if not audible:
             return None
+        self._call.publish(_spoken(answer, text, done=True, interrupted=True))
         self._call.publish(Speaking("bot", on=False))
         return BargeIn(answer.number, heard.tokens)
 
@@ -433,6 +455,10 @@ class Speech:
     def _give_up(self, reason: str) -> None:
         if not self.failed.done():
             self.failed.set_result(reason)
+
+
+def _spoken(answer: AnswerInProgress, text: str, done: bool = False, interrupted: bool = False) -> Spoken:
+    return Spoken(answer.number, answer.count, text.strip(), done, interrupted)
 
 
 async def _all_over(tasks: "list[asyncio.Task[None]]") -> None:

@@ -9,7 +9,6 @@ from typing import Any
 from services.agent import metrics
 from services.agent.admission import Admission, Place
 from services.agent.call import Call, Surroundings
-from services.agent.events import CallRecord
 from services.agent.legs.base import CallRefusedError, Dialler, Leg, LegError, LegKind, UnsupportedByLegError
 from services.agent.models import ModelError
 from services.agent.outbound.placed import DialOptions
@@ -21,7 +20,6 @@ from services.common.errors import (
     AtCapacityError,
     DrainingError,
     InvalidInputError,
-    UnavailableError,
     UnknownIdError,
     WrongOrderError,
 )
@@ -189,29 +187,16 @@ class Switchboard:
         if place is not None:
             place.leave(talked=call.over is not None)
 
-    def _find(self, call_id: str) -> Call:
+    def find(self, call_id: str) -> Call:
+        """A call of ours.
+
+        Raises:
+            UnknownIdError: no such live call.
+        """
         call = self._calls.get(call_id)
         if call is None:
             raise UnknownIdError(f"no live call {call_id!r}")
         return call
-
-    async def record(self, call_id: str) -> CallRecord:
-        """A call's record, live or ended.
-
-        Raises:
-            UnknownIdError: no such call, or it ended long ago.
-            UnavailableError: Redis does not answer.
-        """
-        call = self._calls.get(call_id)
-        if call is not None:
-            return call.record
-        try:
-            record = await self.around.store.call(call_id)
-        except AWAY as error:
-            raise UnavailableError("Redis does not answer") from error
-        if record is None:
-            raise UnknownIdError(f"no call {call_id!r}")
-        return record
 
     async def hang_up(self, call_id: str) -> None:
         """Ends a call and waits until it is over.
@@ -219,7 +204,7 @@ class Switchboard:
         Raises:
             UnknownIdError: no such live call.
         """
-        call = self._find(call_id)
+        call = self.find(call_id)
         call.hang_up("hung up by the operator")
         if call.over is not None:
             await asyncio.wait({call.over})
@@ -231,7 +216,7 @@ class Switchboard:
             UnknownIdError: no such live call.
             InvalidInputError: no text, or more than fits into an answer.
         """
-        call = self._find(call_id)
+        call = self.find(call_id)
         cleaned = " ".join(text.split())
         if not cleaned or len(cleaned) > 500:
             raise InvalidInputError(f"text must have 1 to 500 characters (given: {len(cleaned)})")
@@ -245,11 +230,11 @@ class Switchboard:
             InvalidInputError: no target.
             WrongOrderError: its leg cannot, or the far end refused.
         """
-        call = self._find(call_id)
+        call = self.find(call_id)
         if not target.strip():
             raise InvalidInputError("target must be a SIP URI or a number")
         try:
-            await call.leg.transfer(target.strip())
+            await call.transfer(target.strip())
         except LegError as error:
             raise WrongOrderError(str(error)) from error
 
@@ -261,7 +246,7 @@ class Switchboard:
             InvalidInputError: other characters than keys.
             WrongOrderError: its leg cannot.
         """
-        call = self._find(call_id)
+        call = self.find(call_id)
         if not digits or set(digits.upper()) - set("0123456789*#ABCD"):
             raise InvalidInputError(f"digits may be 0-9, *, #, A-D (given: {digits!r})")
         try:
@@ -276,7 +261,7 @@ class Switchboard:
             UnknownIdError: no such live call.
             WrongOrderError: it is not recorded.
         """
-        recording = self._find(call_id).recording
+        recording = self.find(call_id).recording
         if recording is None:
             raise WrongOrderError("this call is not recorded")
         return recording

@@ -15,6 +15,12 @@ class InvalidInputError(ServiceError):
     code = grpc.StatusCode.INVALID_ARGUMENT
 
 
+class NotAllowedError(ServiceError):
+    """It could be done, and must not be."""
+
+    code = grpc.StatusCode.PERMISSION_DENIED
+
+
 class WrongOrderError(ServiceError):
     """A command came when it has no meaning."""
 

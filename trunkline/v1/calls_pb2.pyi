@@ -106,6 +106,25 @@ DIAL_OUTCOME_CANCELLED: DialOutcome.ValueType  # 8
 """Hung up by us while it rang."""
 Global___DialOutcome: _TypeAlias = DialOutcome  # noqa: Y015
 
+class _TransferOutcome:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TransferOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TransferOutcome.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TRANSFER_OUTCOME_UNSPECIFIED: _TransferOutcome.ValueType  # 0
+    TRANSFER_OUTCOME_STARTED: _TransferOutcome.ValueType  # 1
+    TRANSFER_OUTCOME_DONE: _TransferOutcome.ValueType  # 2
+    TRANSFER_OUTCOME_FAILED: _TransferOutcome.ValueType  # 3
+
+class TransferOutcome(_TransferOutcome, metaclass=_TransferOutcomeEnumTypeWrapper): ...
+
+TRANSFER_OUTCOME_UNSPECIFIED: TransferOutcome.ValueType  # 0
+TRANSFER_OUTCOME_STARTED: TransferOutcome.ValueType  # 1
+TRANSFER_OUTCOME_DONE: TransferOutcome.ValueType  # 2
+TRANSFER_OUTCOME_FAILED: TransferOutcome.ValueType  # 3
+Global___TransferOutcome: _TypeAlias = TransferOutcome  # noqa: Y015
+
 class _ActionKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -382,6 +401,11 @@ class WatchCallsResponse(_message.Message):
     DTMF_FIELD_NUMBER: _builtins.int
     ACTION_STARTED_FIELD_NUMBER: _builtins.int
     ACTION_DONE_FIELD_NUMBER: _builtins.int
+    SPOKEN_FIELD_NUMBER: _builtins.int
+    CALLER_CAPTION_FIELD_NUMBER: _builtins.int
+    TRANSFER_FIELD_NUMBER: _builtins.int
+    LISTENING_FIELD_NUMBER: _builtins.int
+    QUALITY_FIELD_NUMBER: _builtins.int
     call_id: _builtins.str
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp: ...
@@ -401,6 +425,16 @@ class WatchCallsResponse(_message.Message):
     def action_started(self) -> Global___ActionStarted: ...
     @_builtins.property
     def action_done(self) -> Global___ActionDone: ...
+    @_builtins.property
+    def spoken(self) -> Global___Spoken: ...
+    @_builtins.property
+    def caller_caption(self) -> Global___CallerCaption: ...
+    @_builtins.property
+    def transfer(self) -> Global___OperatorTransfer: ...
+    @_builtins.property
+    def listening(self) -> Global___Listening: ...
+    @_builtins.property
+    def quality(self) -> Global___Quality: ...
     def __init__(
         self,
         *,
@@ -413,12 +447,17 @@ class WatchCallsResponse(_message.Message):
         dtmf: Global___Dtmf | None = ...,
         action_started: Global___ActionStarted | None = ...,
         action_done: Global___ActionDone | None = ...,
+        spoken: Global___Spoken | None = ...,
+        caller_caption: Global___CallerCaption | None = ...,
+        transfer: Global___OperatorTransfer | None = ...,
+        listening: Global___Listening | None = ...,
+        quality: Global___Quality | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["action_done", b"action_done", "action_started", b"action_started", "barge_in", b"barge_in", "call", b"call", "caption", b"caption", "dtmf", b"dtmf", "event", b"event", "time", b"time", "turn", b"turn"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["action_done", b"action_done", "action_started", b"action_started", "barge_in", b"barge_in", "call", b"call", "caller_caption", b"caller_caption", "caption", b"caption", "dtmf", b"dtmf", "event", b"event", "listening", b"listening", "quality", b"quality", "spoken", b"spoken", "time", b"time", "transfer", b"transfer", "turn", b"turn"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_done", b"action_done", "action_started", b"action_started", "barge_in", b"barge_in", "call", b"call", "call_id", b"call_id", "caption", b"caption", "dtmf", b"dtmf", "event", b"event", "time", b"time", "turn", b"turn"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_done", b"action_done", "action_started", b"action_started", "barge_in", b"barge_in", "call", b"call", "call_id", b"call_id", "caller_caption", b"caller_caption", "caption", b"caption", "dtmf", b"dtmf", "event", b"event", "listening", b"listening", "quality", b"quality", "spoken", b"spoken", "time", b"time", "transfer", b"transfer", "turn", b"turn"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["call", "caption", "turn", "barge_in", "dtmf", "action_started", "action_done"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["call", "caption", "turn", "barge_in", "dtmf", "action_started", "action_done", "spoken", "caller_caption", "transfer", "listening", "quality"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -451,6 +490,190 @@ class Caption(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Caption: _TypeAlias = Caption  # noqa: Y015
+
+@_typing.final
+class Spoken(_message.Message):
+    """What of one answer has been heard so far. Each message stands for those before it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TURN_FIELD_NUMBER: _builtins.int
+    ANSWER_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    DONE_FIELD_NUMBER: _builtins.int
+    INTERRUPTED_FIELD_NUMBER: _builtins.int
+    turn: _builtins.int
+    answer: _builtins.int
+    """Counts the answers and announcements of the call, from 1 on; a turn may have several."""
+    text: _builtins.str
+    """All of its text that was heard."""
+    done: _builtins.bool
+    """Nothing more of it will be heard."""
+    interrupted: _builtins.bool
+    """Because the caller spoke up."""
+    def __init__(
+        self,
+        *,
+        turn: _builtins.int = ...,
+        answer: _builtins.int = ...,
+        text: _builtins.str = ...,
+        done: _builtins.bool = ...,
+        interrupted: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "done", b"done", "interrupted", b"interrupted", "text", b"text", "turn", b"turn"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Spoken: _TypeAlias = Spoken  # noqa: Y015
+
+@_typing.final
+class CallerCaption(_message.Message):
+    """What the caller said in a turn, as a recogniser beside the call understood it. Only where there is one."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TURN_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    turn: _builtins.int
+    text: _builtins.str
+    def __init__(
+        self,
+        *,
+        turn: _builtins.int = ...,
+        text: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["text", b"text", "turn", b"turn"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CallerCaption: _TypeAlias = CallerCaption  # noqa: Y015
+
+@_typing.final
+class OperatorTransfer(_message.Message):
+    """An operator transfers the call."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TARGET_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    target: _builtins.str
+    outcome: Global___TransferOutcome.ValueType
+    detail: _builtins.str
+    """Why it failed."""
+    def __init__(
+        self,
+        *,
+        target: _builtins.str = ...,
+        outcome: Global___TransferOutcome.ValueType = ...,
+        detail: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "outcome", b"outcome", "target", b"target"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OperatorTransfer: _TypeAlias = OperatorTransfer  # noqa: Y015
+
+@_typing.final
+class Listening(_message.Message):
+    """Somebody begins to listen in, or listens no more."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WHO_FIELD_NUMBER: _builtins.int
+    ON_FIELD_NUMBER: _builtins.int
+    who: _builtins.str
+    """Name of their key."""
+    on: _builtins.bool
+    def __init__(
+        self,
+        *,
+        who: _builtins.str = ...,
+        on: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["on", b"on", "who", b"who"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Listening: _TypeAlias = Listening  # noqa: Y015
+
+@_typing.final
+class Quality(_message.Message):
+    """How the call's audio gets through, every 5 s. Each part is absent where nobody tells."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECEIVED_FIELD_NUMBER: _builtins.int
+    SENT_FIELD_NUMBER: _builtins.int
+    ROUND_TRIP_S_FIELD_NUMBER: _builtins.int
+    round_trip_s: _builtins.float
+    @_builtins.property
+    def received(self) -> Global___StreamQuality:
+        """From the caller, as counted here."""
+
+    @_builtins.property
+    def sent(self) -> Global___StreamQuality:
+        """To the caller, as counted there."""
+
+    def __init__(
+        self,
+        *,
+        received: Global___StreamQuality | None = ...,
+        sent: Global___StreamQuality | None = ...,
+        round_trip_s: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_round_trip_s", b"_round_trip_s", "received", b"received", "round_trip_s", b"round_trip_s", "sent", b"sent"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_round_trip_s", b"_round_trip_s", "received", b"received", "round_trip_s", b"round_trip_s", "sent", b"sent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__round_trip_s: _TypeAlias = _typing.Literal["round_trip_s"]  # noqa: Y015
+    _WhichOneofArgType__round_trip_s: _TypeAlias = _typing.Literal["_round_trip_s", b"_round_trip_s"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__round_trip_s) -> _WhichOneofReturnType__round_trip_s | None: ...
+
+Global___Quality: _TypeAlias = Quality  # noqa: Y015
+
+@_typing.final
+class StreamQuality(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PACKETS_FIELD_NUMBER: _builtins.int
+    LOST_FIELD_NUMBER: _builtins.int
+    LOSS_FIELD_NUMBER: _builtins.int
+    JITTER_S_FIELD_NUMBER: _builtins.int
+    MOS_FIELD_NUMBER: _builtins.int
+    packets: _builtins.int
+    """Since the beginning of the call."""
+    lost: _builtins.int
+    loss: _builtins.float
+    """Share of packets lost since the message before, 0 to 1."""
+    jitter_s: _builtins.float
+    """RFC 3550 section 6.4.1."""
+    mos: _builtins.float
+    """Estimated mean opinion score since the message before, 1 to 4.5."""
+    def __init__(
+        self,
+        *,
+        packets: _builtins.int = ...,
+        lost: _builtins.int = ...,
+        loss: _builtins.float = ...,
+        jitter_s: _builtins.float = ...,
+        mos: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["jitter_s", b"jitter_s", "loss", b"loss", "lost", b"lost", "mos", b"mos", "packets", b"packets"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamQuality: _TypeAlias = StreamQuality  # noqa: Y015
 
 @_typing.final
 class Turn(_message.Message):

@@ -9,14 +9,15 @@ from redis.exceptions import RedisError
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
+from services.agent.call_desk import HeldElsewhereError, Listed
 from services.agent.conversation import Entry, Role
-from services.agent.events import CallRecord
 from services.agent.persona_store.versions import StaleVersionError, Version
 from services.common.errors import (
     AtCapacityError,
     ContextFullError,
     DrainingError,
     InvalidInputError,
+    NotAllowedError,
     ServiceError,
     UnavailableError,
     UnknownIdError,
@@ -27,6 +28,7 @@ RETRY_S = 5
 _STATUSES: dict[type[ServiceError], int] = {
     InvalidInputError: 422,
     ContextFullError: 422,
+    NotAllowedError: 403,
     UnknownIdError: 404,
     StaleVersionError: 412,
     WrongOrderError: 409,
@@ -37,9 +39,11 @@ _STATUSES: dict[type[ServiceError], int] = {
 
 
 class Problem(BaseModel):
-    """What was wrong, and what is allowed."""
+    """What was wrong, and what is allowed. The rest is there with 409 when another agent has the call."""
 
     detail: str
+    agent: str | None = Field(None, description="id of the agent that has the call")
+    address: str | None = Field(None, description="URL under which its API is reached; empty when it is not known")
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -51,7 +55,10 @@ async def refused(_: Request, error: Exception) -> JSONResponse:
     """The answer to a `ServiceError`."""
     status = next((_STATUSES[kind] for kind in type(error).__mro__ if kind in _STATUSES), 500)
     headers = {"Retry-After": str(RETRY_S)} if status == 503 else None
-    return JSONResponse({"detail": str(error)}, status_code=status, headers=headers)
+    content = {"detail": str(error)}
+    if isinstance(error, HeldElsewhereError):
+        content |= {"agent": error.agent, "address": error.address}
+    return JSONResponse(content, status_code=status, headers=headers)
 
 
 async def away(_: Request, __: Exception) -> JSONResponse:
@@ -78,16 +85,20 @@ class CallBody(BaseModel):
     from_: str = Field(serialization_alias="from")
     to: str
     persona: str
-    persona_version: int
+    persona_version: int = Field(description="0: a draft, which is not stored")
     started: datetime
     end_reason: str = ""
     placed: bool = False
     outcome: str = Field("", description="of a placed call, once it is known")
     sip_status: int = 0
+    agent: str = Field(description="id of the agent that has it, or had it")
+    here: bool = Field(description="it is live and this agent's: what is done to it can be done here")
+    may_listen: bool = Field(description="operators may listen in; false where `here` is")
 
     @classmethod
-    def of(cls, record: CallRecord) -> "CallBody":
+    def of(cls, listed: Listed) -> "CallBody":
         """From a call's record."""
+        record = listed.record
         return cls(
             call_id=record.call_id,
             leg=record.leg.value,
@@ -101,6 +112,9 @@ class CallBody(BaseModel):
             placed=record.placed,
             outcome=record.outcome.value,
             sip_status=record.sip_status,
+            agent=listed.agent,
+            here=listed.here,
+            may_listen=listed.here and record.may_listen,
         )
 
 

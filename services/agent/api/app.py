@@ -9,11 +9,15 @@ from fastapi.telemetry import TelemetryConfig
 from services.agent.api import answers
 from services.agent.api.calls import calls_router
 from services.agent.api.keys import KeyRing
+from services.agent.api.listening import listening_router
 from services.agent.api.middleware import Authentication
 from services.agent.api.personas import personas_router
 from services.agent.api.rates import Rates
+from services.agent.api.system import system_router
 from services.agent.call_desk import CallDesk
 from services.agent.persona_store.desk import PersonaDesk
+from services.agent.state.agents import AgentDirectory
+from services.agent.supervision.desk import ListeningDesk
 from services.common.errors import ServiceError, WrongOrderError
 
 PATH = "/api/v1"
@@ -42,12 +46,22 @@ class Doors:
     per_page: str
 
 
-def make_api(doors: Doors, calls: CallDesk, personas: PersonaDesk | None) -> FastAPI:
-    """The application.
+@dataclass(frozen=True)
+class Desks:
+    """What the API stands on.
 
-    Args:
+    Attributes:
         personas: None when they are managed by files alone.
     """
+
+    calls: CallDesk
+    listening: ListeningDesk
+    agents: AgentDirectory
+    personas: PersonaDesk | None
+
+
+def make_api(doors: Doors, desks: Desks) -> FastAPI:
+    """The application."""
     api = FastAPI(
         telemetry=QUIET,
         title="Trunkline agent",
@@ -71,8 +85,11 @@ def make_api(doors: Doors, calls: CallDesk, personas: PersonaDesk | None) -> Fas
         failures=Rates(doors.per_stranger),
         open_paths=(OPENAPI,),
     )
-    api.include_router(calls_router(calls))
-    api.include_router(personas_router(personas) if personas is not None else _files_only())
+    switchboard = desks.calls.switchboard
+    api.include_router(system_router(switchboard.around.models, desks.agents, switchboard.agent_id))
+    api.include_router(calls_router(desks.calls))
+    api.include_router(listening_router(desks.listening))
+    api.include_router(personas_router(desks.personas) if desks.personas is not None else _files_only())
     return api
 
 

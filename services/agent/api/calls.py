@@ -3,16 +3,16 @@
 from collections.abc import AsyncIterator
 from dataclasses import asdict
 from enum import Enum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Path, Query, Response
+from fastapi import APIRouter, Depends, Header, Path, Query, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.agent.api.access import OperatorKey, ViewerKey
 from services.agent.api.answers import CallBody, EntryBody, problems
-from services.agent.call_desk import CallDesk
-from services.agent.events import INTERNAL, CallRecord, Happening
+from services.agent.call_desk import CallDesk, Listed
+from services.agent.events import INTERNAL, CallRecord, CallState, EventBus, Happening
 from services.agent.outbound.placed import OnMachine
 from services.common.errors import AtCapacityError
 from services.common.grpc_server import Slots
@@ -27,7 +27,7 @@ class _Body(BaseModel):
 
 
 class CallsBody(BaseModel):
-    """Calls of this agent."""
+    """Calls, of this agent or of all; the rest is about this agent."""
 
     agent_id: str
     capacity: int
@@ -98,16 +98,25 @@ def calls_router(desk: CallDesk) -> APIRouter:
     router = APIRouter(tags=["calls"])
     switchboard = desk.switchboard
 
+    async def here(call_id: CallId) -> str:
+        """A call that this agent has: what follows can be done."""
+        return (await desk.here(call_id)).call_id
+
+    OurCall = Annotated[str, Depends(here)]  # noqa: N806  a type
+
     @router.get("/calls", dependencies=[ViewerKey], responses=problems())
-    async def list_calls() -> CallsBody:
-        """Ringing and live calls of this agent."""
+    async def list_calls(
+        scope: Annotated[Literal["agent", "all"], Query(description="of this agent, or of all on its Redis")] = "agent",
+    ) -> CallsBody:
+        """Ringing and live calls."""
         slots = switchboard.slots
+        listed = await desk.live_anywhere() if scope == "all" else desk.live()
         return CallsBody(
             agent_id=switchboard.agent_id,
             capacity=slots.capacity,
             active=slots.active,
             draining=slots.draining,
-            calls=[CallBody.of(record) for record in desk.live()],
+            calls=[CallBody.of(one) for one in listed],
         )
 
     @router.post("/calls", status_code=201, dependencies=[OperatorKey], responses=problems(409, 422))
@@ -127,10 +136,10 @@ def calls_router(desk: CallDesk) -> APIRouter:
     @router.get("/calls/{call_id}", dependencies=[ViewerKey], responses=problems(404))
     async def get_call(call_id: CallId) -> CallBody:
         """One call, live or ended, of any agent of this system."""
-        return CallBody.of(await switchboard.record(call_id))
+        return CallBody.of(await desk.call(call_id))
 
-    @router.delete("/calls/{call_id}", status_code=204, dependencies=[OperatorKey], responses=problems(404))
-    async def hang_up(call_id: CallId) -> None:
+    @router.delete("/calls/{call_id}", status_code=204, dependencies=[OperatorKey], responses=problems(404, 409))
+    async def hang_up(call_id: OurCall) -> None:
         """Ends a call, or cancels one that still rings; answers when it is over."""
         await switchboard.hang_up(call_id)
 
@@ -140,22 +149,22 @@ def calls_router(desk: CallDesk) -> APIRouter:
         entries = await desk.conversation(call_id)
         return Conversation(call_id=call_id, entries=[EntryBody.of(entry) for entry in entries])
 
-    @router.post("/calls/{call_id}/say", status_code=204, dependencies=[OperatorKey], responses=problems(404, 422))
-    async def say(call_id: CallId, body: Say) -> None:
+    @router.post("/calls/{call_id}/say", status_code=204, dependencies=[OperatorKey], responses=problems(404, 409, 422))
+    async def say(call_id: OurCall, body: Say) -> None:
         """Has the bot say a text, after what it is saying now."""
         switchboard.say(call_id, body.text)
 
     @router.post(
         "/calls/{call_id}/transfer", status_code=204, dependencies=[OperatorKey], responses=problems(404, 409, 422)
     )
-    async def transfer(call_id: CallId, body: Transfer) -> None:
+    async def transfer(call_id: OurCall, body: Transfer) -> None:
         """Transfers a call blindly."""
         await switchboard.transfer(call_id, body.target)
 
     @router.post(
         "/calls/{call_id}/dtmf", status_code=204, dependencies=[OperatorKey], responses=problems(404, 409, 422)
     )
-    async def dtmf(call_id: CallId, body: Keys) -> None:
+    async def dtmf(call_id: OurCall, body: Keys) -> None:
         """Sends keys to the far end."""
         await switchboard.send_dtmf(call_id, body.digits)
 
@@ -163,36 +172,44 @@ def calls_router(desk: CallDesk) -> APIRouter:
 
     async def watched(
         call_id: Annotated[str, Query(max_length=64, description="of the only call to watch")] = "",
+        recent: Annotated[bool, Query(description="first, what the agent still knows of that call")] = False,
+        last_event_id: Annotated[
+            str, Header(max_length=64, description="id of the last event seen: what followed comes first")
+        ] = "",
     ) -> AsyncIterator[AsyncIterator[Happening]]:
-        with streams.take(), desk.watching(call_id) as happenings:
+        if call_id and not switchboard.holds(call_id) and not last_event_id:
+            await desk.here(call_id)
+        with streams.take(), desk.watching(call_id, last_event_id, recent) as happenings:
             yield happenings
 
-    @router.get("/events", response_class=EventSourceResponse, dependencies=[ViewerKey], responses=problems(404))
+    @router.get("/events", response_class=EventSourceResponse, dependencies=[ViewerKey], responses=problems(404, 409))
     async def events(
         happenings: Annotated[AsyncIterator[Happening], Depends(watched)],
     ) -> AsyncIterator[ServerSentEvent]:
         """Server-sent events: records of the calls there are, then what happens, until the call ends or the agent does.
 
-        Names of events: `call`, `Caption`, `TurnTimes`, `BargeIn`, `Dtmf`, `ActionStarted`, `ActionDone`; `lagged` ends
-        a stream that was read too slowly.
+        Names of events: `call`, `Caption`, `Spoken`, `CallerCaption`, `TurnTimes`, `BargeIn`, `Dtmf`, `Transfer`,
+        `Listening`, `Quality`, `ActionStarted`, `ActionDone`; `lagged` ends a stream that was read too slowly.
         """
         try:
             async for happening in happenings:
                 if not isinstance(happening.event, INTERNAL):
-                    yield _event(happening)
+                    yield _event(happening, switchboard.around.bus, switchboard.agent_id)
         except AtCapacityError as error:
             yield ServerSentEvent(event="lagged", data={"detail": str(error)})
 
     return router
 
 
-def _event(happening: Happening) -> ServerSentEvent:
+def _event(happening: Happening, bus: EventBus, agent_id: str) -> ServerSentEvent:
     event = happening.event
     if isinstance(event, CallRecord):
-        name, content = "call", CallBody.of(event).model_dump(mode="json", by_alias=True)
+        listed = Listed(event, agent_id, here=event.state is not CallState.ENDED)
+        name, content = "call", CallBody.of(listed).model_dump(mode="json", by_alias=True)
     else:
         name, content = type(event).__name__, _plain(event)
-    return ServerSentEvent(event=name, data={"call_id": happening.call_id, "time": happening.time, **content})
+    data = {"call_id": happening.call_id, "time": happening.time, **content}
+    return ServerSentEvent(event=name, data=data, id=bus.place(happening))
 
 
 def _plain(event: Any) -> dict[str, Any]:

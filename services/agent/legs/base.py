@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 if TYPE_CHECKING:  # settings are read before pipecat is loaded, which takes long and greets
     from pipecat.transports.base_transport import BaseTransport
 
+    from services.agent.media_quality import Measured
+
 INPUT_RATE = 16_000  # hertz; what a leg delivers, whatever its codec
 NO_AUDIO, CALLER_LOST, WORKER_DIED = "no audio", "the connection to the page was lost", "SIP worker died"
 LOST_LEG = frozenset({NO_AUDIO, CALLER_LOST})  # reasons of `Leg.ended` that are the network's
@@ -144,6 +146,14 @@ class OwnQueue(Protocol):
 
     def drop_unsent(self) -> None:
         """Drops them at once; the packet that is on its way still goes out."""
+
+
+@runtime_checkable
+class MeasuredLeg(Protocol):
+    """A leg that knows how its audio gets through."""
+
+    async def measure(self) -> "Measured":
+        """What is known now."""
 
 
 class CallAcceptor(Protocol):

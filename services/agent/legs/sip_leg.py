@@ -12,7 +12,7 @@ from services.agent.legs.sip_media import SipMedia
 from services.agent.legs.sip_parties import NUMBER, SIP_URI, host_of
 from services.agent.legs.sip_settings import UNAVAILABLE, SipSettings
 from services.agent.legs.sip_transport import SipTransport
-from services.agent.media_quality import Reception
+from services.agent.media_quality import Measured, Reception
 
 Refuse = Callable[[str, int, str, int], Awaitable[bool]]
 
@@ -52,6 +52,7 @@ class SipLeg:
         self._refuse = refuse
         self.media = SipMedia(call.audio)
         self.on_received: Callable[[Reception], None] = lambda reception: None
+        self.on_measured: Callable[[Measured], None] = lambda measured: None
         self._transport: SipTransport | None = None
         self._incoming = call.state is CallState.INCOMING
         self._answered = False
@@ -63,6 +64,7 @@ class SipLeg:
         # Before any answer: the events of a quick caller may come with it.
         call.on(self._on_event)
         call.on_dtmf(self._on_key)
+        call.on_rtcp(lambda stats: self.on_measured(measured_by(stats)))
 
     @property
     def sip_call_id(self) -> str:
@@ -264,3 +266,15 @@ def reception_of(stats: CallStats) -> Reception:
         jitter_s=(stats.rx_jitter_ms or stats.jbuf_jitter_ms or 0) / 1000,
         delay_s=(stats.rtt_ms / 2 + (stats.jbuf_delay_ms or 0)) / 1000,
     )
+
+
+def measured_by(stats: CallStats) -> Measured:
+    """What is known with each RTCP report of the far end (RFC 3550 section 6.4)."""
+    trip_s = stats.rtt_ms / 1000 if stats.rtt_ms else None
+    sent = Reception(
+        packets=max(0, stats.tx_packets - stats.tx_lost),
+        lost=max(0, stats.tx_lost),
+        jitter_s=stats.tx_jitter_ms / 1000,
+        delay_s=(trip_s or 0.0) / 2,
+    )
+    return Measured(reception_of(stats), sent, trip_s)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from aiortc import RTCIceCandidate, RTCIceServer
+from aiortc.stats import RTCRemoteInboundRtpStreamStats
 from pipecat.transports.base_transport import BaseTransport, TransportParams
 
 from services.agent import metrics
@@ -14,7 +15,7 @@ from services.agent.e_model import G711_CONCEALED
 from services.agent.legs.base import CALLER_LOST, INPUT_RATE, PACKET_MS, LegError, LegKind, UnsupportedByLegError
 from services.agent.legs.webrtc_connection import Connection, Transport
 from services.agent.legs.webrtc_sdp import BadOfferError, opus_only
-from services.agent.media_quality import Reception
+from services.agent.media_quality import Measured, Reception
 from services.agent.rtvi import CLIENT_READY, bot_ready
 
 log = logging.getLogger(__name__)
@@ -203,6 +204,26 @@ class WebRtcLeg:
     async def send_dtmf(self, digits: str) -> None:
         """A browser takes no keys."""
         raise UnsupportedByLegError("a WebRTC call takes no DTMF")
+
+    async def measure(self) -> Measured:
+        """See `MeasuredLeg`: what came in here, and what the browser's RTCP reports say of our audio."""
+        audio = self._connection.caller_audio
+        received = None
+        if audio is not None:
+            counts = audio.counts
+            received = Reception(counts.received, counts.lost, counts.jitter, codec=G711_CONCEALED)
+        for sender in self._connection.pc.getSenders():
+            if sender.kind != "audio":
+                continue
+            for report in (await sender.getStats()).values():
+                if isinstance(report, RTCRemoteInboundRtpStreamStats):
+                    trip_s = report.roundTripTime
+                    lost, jitter_s = max(0, report.packetsLost), report.jitter / OUTPUT_RATE
+                    sent = Reception(
+                        report.packetsReceived, lost, jitter_s, delay_s=(trip_s or 0.0) / 2, codec=G711_CONCEALED
+                    )
+                    return Measured(received, sent, trip_s)
+        return Measured(received)
 
     def _tell_of_audio(self) -> None:
         """How it came in over the connection that ends."""

@@ -88,6 +88,11 @@ class Recording:
         self._ended = 0.0
         self._writing: asyncio.Task[None] | None = None
 
+    @property
+    def paused(self) -> bool:
+        """Nothing is recorded now, and what is said is nobody else's business."""
+        return self._paused
+
     def begin(self) -> None:
         """The call is answered: the recording's first sample is now."""
         timeline = self._timeline = Timeline(RATE, self._clock())

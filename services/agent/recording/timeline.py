@@ -1,6 +1,6 @@
 """Both sides of a call on one clock, as stereo: the caller left, the bot right. Pure: time and audio are passed in.
 
-What is written trails the clock by `HOLD_S`, which leaves room for two corrections that cannot be made in a file:
+What is handed out trails the clock, which leaves room for two corrections that cannot be made in a file:
 - the caller's frames arrive late by varying amounts and their clock is not ours, so where a frame belongs is known only
   from those that follow it;
 - the bot's packets leave ahead of their time, and what an interruption drops was never heard.
@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 Pcm = npt.NDArray[np.int16]
 
-HOLD_S = 2.5  # what is handed out trails the clock by this
-SETTLE_S = 1.5  # frames of this long decide together where the first of them belongs
+HOLD_S = 2.5  # what is handed out trails the clock by this, unless told otherwise
+SETTLE_S = 1.5  # frames of this long decide together where the first of them belongs, unless told otherwise
 TOLERANCE_S = 0.01  # half a packet: a smaller offset between the caller's clock and ours is left alone
 GAP_S = 0.25  # at the end, where few frames follow, only this much is a gap
 BLOCK_S = 1.0  # longest block handed out
@@ -28,11 +28,16 @@ class Timeline:
     Args:
         rate: of all PCM, hertz.
         start: time of the first sample.
+        hold_s: what is handed out trails the clock by this; more than `settle_s`, and than packets run ahead.
+        settle_s: frames of this long decide together where the first of them belongs: less of it is sooner, and leaves
+            more seams where the network jitters.
     """
 
-    def __init__(self, rate: int, start: float) -> None:
+    def __init__(self, rate: int, start: float, hold_s: float = HOLD_S, settle_s: float = SETTLE_S) -> None:
         self.rate = rate
         self._start = start
+        self._hold_s = hold_s
+        self._settle_s = settle_s
         self._caller = _Arrivals(rate)
         self._bot = _Playout(rate)
         self._pauses: deque[tuple[int, int | None]] = deque()
@@ -71,12 +76,12 @@ class Timeline:
 
     def backlog_s(self, now: float) -> float:
         """Seconds that are due and were not taken."""
-        return max(0.0, (self._position(now) - self._done) / self.rate - HOLD_S)
+        return max(0.0, (self._position(now) - self._done) / self.rate - self._hold_s)
 
     def take(self, now: float) -> Iterator[Pcm]:
         """What is certain by now, in order: blocks of shape (samples, 2), at most `BLOCK_S` long."""
         self._settle(now)
-        yield from self._render(self._position(now - HOLD_S))
+        yield from self._render(self._position(now - self._hold_s))
 
     def close(self, now: float) -> Iterator[Pcm]:
         """The rest, up to `now`."""
@@ -85,7 +90,7 @@ class Timeline:
         yield from self._render(self._position(now))
 
     def _settle(self, now: float) -> None:
-        self._caller.settle(self._position(now - SETTLE_S), int(TOLERANCE_S * self.rate))
+        self._caller.settle(self._position(now - self._settle_s), int(TOLERANCE_S * self.rate))
 
     def _render(self, end: int) -> Iterator[Pcm]:
         while self._done < end:
@@ -144,7 +149,7 @@ class _Track:
 class _Arrivals:
     """A stream that comes over a network, by the clock of its far end.
 
-    A frame may be late but never early: over `SETTLE_S` the least late one tells where the stream stands. While that
+    A frame may be late but never early: while it settles the least late one tells where the stream stands. While that
     stays within the tolerance, frames follow each other without a seam; else a gap is filled, or an excess left out.
     """
 

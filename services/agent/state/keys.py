@@ -33,6 +33,19 @@ class Keys:
         """Stream: the entries of the conversation, with ids `{number}-0` from 1 on."""
         return f"{self.prefix}conversation:{{{call_id}}}"
 
+    def listeners(self, call_id: str) -> str:
+        """Hash: who listened in, by an id of each time."""
+        return f"{self.call(call_id)}:listeners"
+
+    @property
+    def agents(self) -> str:
+        """Set: ids of agents that were there lately."""
+        return f"{self.prefix}agents"
+
+    def agent(self, agent_id: str) -> str:
+        """String with a TTL: what an agent says of itself."""
+        return f"{self.prefix}agent:{{{agent_id}}}"
+
     @property
     def live(self) -> str:
         """Set: ids of calls that have not ended."""

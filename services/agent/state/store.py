@@ -4,6 +4,7 @@ Every method that talks to Redis raises `connection.AWAY` when it is away; then 
 calling it once more is always right.
 """
 
+import asyncio
 import json
 import time
 from collections.abc import Sequence
@@ -16,11 +17,13 @@ from services.agent.events import CallRecord, CallState
 from services.agent.legs.base import LegKind
 from services.agent.outbound.outcome import DialOutcome
 from services.agent.state import scripts
+from services.agent.state.address import StateError
 from services.agent.state.connection import Connection
 from services.agent.state.sealing import Sealer
 from services.agent.state.times import Times
 
 LOST = "its agent was lost"
+GATHERED = 100  # calls read at once
 
 
 class Hold(Enum):
@@ -172,6 +175,22 @@ class Store:
         ended = float(fields.get("ended", 0))
         links = fields.get("continues", ""), fields.get("continued_by", "")
         return StoredCall(record, fields["agent"], ended, *links, held)
+
+    async def live(self) -> list[StoredCall]:
+        """All agents' calls whose lease runs, oldest first; not those that are sealed with a key that is not listed."""
+        ids: list[str] = sorted(await self.redis.client.smembers(self.redis.keys.live))
+        found: list[StoredCall] = []
+        for start in range(0, len(ids), GATHERED):
+            some = await asyncio.gather(*(self._live(call_id) for call_id in ids[start : start + GATHERED]))
+            found += [stored for stored in some if stored is not None]
+        return sorted(found, key=lambda stored: stored.record.started)
+
+    async def _live(self, call_id: str) -> StoredCall | None:
+        try:
+            stored = await self.stored(call_id)
+        except StateError:
+            return None
+        return stored if stored is not None and stored.held and stored.record.state is not CallState.ENDED else None
 
     async def append(self, call_id: str, entries: Sequence[tuple[int, Entry]]) -> int:
         """Adds numbered entries to a conversation, each once, and only after the one before it.

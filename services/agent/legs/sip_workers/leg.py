@@ -5,6 +5,7 @@ import contextlib
 from collections import deque
 from typing import Protocol
 
+from services.agent import media_quality
 from services.agent.legs.base import INPUT_RATE, CallRefusedError, LegError, LegKind
 from services.agent.legs.sip_transport import SipTransport
 from services.agent.legs.sip_workers.messages import (
@@ -14,8 +15,10 @@ from services.agent.legs.sip_workers.messages import (
     Flush,
     HangUp,
     Hold,
+    Measured,
     Message,
     Play,
+    Received,
     Reply,
     SendDtmf,
     Transfer,
@@ -102,6 +105,7 @@ class RemoteSipLeg:
         self.media = RemoteMedia(number, worker)
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._transport: SipTransport | None = None
+        self._measured = media_quality.Measured()
 
     @property
     def transport(self) -> SipTransport:
@@ -186,8 +190,21 @@ class RemoteSipLeg:
         """
         await self._worker.ask(SendDtmf(self._number, digits))
 
+    async def measure(self) -> media_quality.Measured:
+        """See `MeasuredLeg`: as of the far end's last RTCP report."""
+        return self._measured
+
+    def measured(self, message: Measured) -> None:
+        """The far end has reported."""
+        received, sent = _reception(message.received), _reception(message.sent)
+        self._measured = media_quality.Measured(received, sent, message.round_trip_s)
+
     def end(self, reason: str) -> None:
         """The call is over."""
         self.media.close()
         if not self.ended.done():
             self.ended.set_result(reason)
+
+
+def _reception(heard: Received) -> media_quality.Reception:
+    return media_quality.Reception(heard.packets, heard.lost, heard.jitter_s, heard.delay_s)

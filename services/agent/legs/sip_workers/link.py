@@ -33,6 +33,7 @@ from services.agent.legs.sip_workers.messages import (
     Held,
     Incoming,
     Key,
+    Measured,
     Message,
     Ping,
     Play,
@@ -232,6 +233,9 @@ class WorkerLink:
                     ended.end(reason)
             case Received(packets=packets, lost=lost, jitter_s=jitter_s, delay_s=delay_s):
                 metrics.received(LegKind.SIP, Reception(packets, lost, jitter_s, delay_s))
+            case Measured(call=call):
+                if call in self.calls:
+                    self.calls[call].measured(message)
             case Ready():
                 if not self._ready.done():
                     self._ready.set_result(message)

@@ -193,6 +193,20 @@ class Received(Message, frozen=True):
     delay_s: float
 
 
+class Measured(Message, frozen=True):
+    """How a call's audio gets through, now and then in its course; see `media_quality.Measured`.
+
+    Attributes:
+        received: by us.
+        sent: received by the far end.
+    """
+
+    call: int
+    received: Received
+    sent: Received
+    round_trip_s: float | None
+
+
 Ask = Answer | HangUp | Decline | Transfer | SendDtmf | Hold | Dial | Withdraw | Ping
 ToWorker = Start | Request | Verdict | Play | Flush
-ToAgent = Ready | Failed | Reply | Incoming | Heard | Key | Held | Ended | Received
+ToAgent = Ready | Failed | Reply | Incoming | Heard | Key | Held | Ended | Received | Measured

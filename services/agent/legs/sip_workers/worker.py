@@ -8,7 +8,7 @@ import pickle
 from collections.abc import AsyncIterator
 from typing import Any
 
-from services.agent import logs
+from services.agent import logs, media_quality
 from services.agent.legs.base import CallRefusedError, Leg, LegError, UnsupportedByLegError
 from services.agent.legs.sip import SipEndpoint, SipLeg, SipSettings
 from services.agent.legs.sip_media import POLL_S
@@ -26,6 +26,7 @@ from services.agent.legs.sip_workers.messages import (
     Hold,
     Incoming,
     Key,
+    Measured,
     Ping,
     Play,
     Ready,
@@ -190,9 +191,8 @@ class Worker:
 
     def _keep(self, call: int, leg: SipLeg) -> None:
         self._legs[call] = leg
-        leg.on_received = lambda heard: self._agent.send(
-            Received(heard.packets, heard.lost, heard.jitter_s, heard.delay_s)
-        )
+        leg.on_received = lambda heard: self._agent.send(_received(heard))
+        leg.on_measured = lambda measured: self._agent.send(_measured(call, measured))
         leg.ended.add_done_callback(lambda _: self._over(call, leg))
 
     def _over(self, call: int, leg: SipLeg) -> None:
@@ -214,6 +214,16 @@ class Worker:
                 if self._agent.backlog < BACKLOG_BYTES and (pcm := leg.media.read()):
                     self._agent.send(Heard(call, pcm))
             await asyncio.sleep(POLL_S)
+
+
+def _received(heard: media_quality.Reception) -> Received:
+    return Received(heard.packets, heard.lost, heard.jitter_s, heard.delay_s)
+
+
+def _measured(call: int, measured: media_quality.Measured) -> Measured:
+    nothing = media_quality.Reception(0, 0, 0.0)
+    received, sent = _received(measured.received or nothing), _received(measured.sent or nothing)
+    return Measured(call, received, sent, measured.round_trip_s)
 
 
 async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> int:
