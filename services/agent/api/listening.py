@@ -1,5 +1,7 @@
 """Listening in over HTTP."""
 
+import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -7,6 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
+from starlette.types import Message, Send
 
 from services.agent.api.access import OperatorKey, ViewerKey
 from services.agent.api.answers import problems
@@ -18,6 +21,7 @@ from services.agent.supervision.earpiece import Earpiece
 from services.agent.supervision.listening_in import RATE
 
 AUDIO = f"audio/L16;rate={RATE};channels=2"  # RFC 2586: highest byte first
+STALLED_S = 10.0  # a listener who takes nothing for so long is gone
 _AUDIO: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "the caller left, the bot right; until the call ends",
@@ -50,6 +54,22 @@ class Listeners(BaseModel):
     listeners: list[ListenerBody]
 
 
+class AudioResponse(StreamingResponse):
+    """A stream of audio for somebody who keeps up with it, more or less."""
+
+    media_type = AUDIO
+
+    async def stream_response(self, send: Send) -> None:
+        """Sends it; gives up on who takes nothing."""
+
+        async def in_time(message: Message) -> None:
+            async with asyncio.timeout(STALLED_S):
+                await send(message)
+
+        with contextlib.suppress(TimeoutError):
+            await super().stream_response(in_time)
+
+
 def listening_router(desk: ListeningDesk) -> APIRouter:
     """The operations on a call's audio."""
     router = APIRouter(tags=["calls"])
@@ -60,13 +80,13 @@ def listening_router(desk: ListeningDesk) -> APIRouter:
 
     @router.get(
         "/calls/{call_id}/audio",
-        response_class=StreamingResponse,
+        response_class=AudioResponse,
         dependencies=[OperatorKey],
         responses={**problems(404, 409), **_AUDIO},
     )
-    async def audio(earpiece: Annotated[Earpiece, Depends(heard)]) -> StreamingResponse:
+    async def audio(earpiece: Annotated[Earpiece, Depends(heard)]) -> AudioResponse:
         """Listens in, from now to the call's end. Who does is written down and told to all who watch the call."""
-        return StreamingResponse(earpiece, media_type=AUDIO)
+        return AudioResponse(earpiece)
 
     @router.get("/calls/{call_id}/listeners", dependencies=[ViewerKey], responses=problems(404))
     async def listeners(call_id: CallId) -> Listeners:

@@ -1,6 +1,6 @@
 import pytest
 
-from services.agent.events import WATCHER_BACKLOG, BargeIn, Caption, Dtmf, EventBus, Speaking, TurnTimes
+from services.agent.events import KEPT, WATCHER_BACKLOG, BargeIn, Caption, Dtmf, EventBus, Speaking, TurnTimes
 from services.agent.rtvi import Screen
 
 
@@ -34,6 +34,37 @@ async def test_a_watcher_that_left_gets_nothing() -> None:
         pass
     bus.publish("a", Dtmf("1"))
     assert [happening async for happening in watcher] == []
+
+
+def test_who_comes_back_is_told_what_they_missed() -> None:
+    bus = EventBus("epoch")
+    with bus.watch() as watcher:
+        for digit in "123":
+            bus.publish("a" if digit != "2" else "b", Dtmf(digit))
+        assert watcher.lagged is False
+    (first, *_) = bus.since("epoch-0") or []
+    assert bus.place(first) == "epoch-1"
+    assert [one.event for one in bus.since("epoch-1") or []] == [Dtmf("2"), Dtmf("3")]
+    assert bus.since("epoch-3") == []
+    assert [one.event for one in bus.recent("b")] == [Dtmf("2")]
+    for wrong in ("other-1", "epoch-4", "epoch-", "epoch--1", "epoch", ""):
+        assert bus.since(wrong) is None, wrong
+
+
+def test_what_is_no_longer_known_is_not_told_in_part() -> None:
+    bus = EventBus("epoch")
+    for _ in range(KEPT + 1):
+        bus.publish("a", Dtmf("1"))
+    assert bus.since("epoch-0") is None
+    assert len(bus.since("epoch-1") or []) == KEPT
+
+
+def test_a_bus_knows_whether_anyone_watches() -> None:
+    bus = EventBus()
+    assert not bus.watched
+    with bus.watch():
+        assert bus.watched
+    assert not bus.watched
 
 
 def test_captions_come_piece_by_piece_and_once_whole() -> None:

@@ -1,0 +1,259 @@
+"""What a supervisor sees and hears of real calls: on all agents, over WebRTC, SIP and a carrier's websocket."""
+
+import asyncio
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from services.agent.api.keys import Role
+from tests.integration import carrier_caller
+from tests.integration.api import WAIT_S, Client, Keys, logged
+from tests.integration.ear import RATE, Ear, listening
+from tests.integration.phone import RATE as PHONE_RATE
+from tests.integration.phone import phone
+from tests.integration.sip_bots import has_tone, tone
+from tests.integration.stack import HOST, Agent, Stack, free_again
+from tests.integration.webrtc_caller import calling
+
+PERSONA = """\
+name: default
+prompt: Be brief.
+greeting: Hello.
+temperature: 0
+max_new_tokens: 60
+supervision:
+  listen: true
+"""
+HERTZ = 440
+LOUD = 300
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
+    return Keys(tmp_path_factory.mktemp("keys"))
+
+
+@pytest.fixture(scope="module")
+def agents(tiny_stack: Stack, keys: Keys, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Agent, Agent]]:
+    """Two agents over one Redis; callers ring the first. The second one's persona lets nobody listen in."""
+    open_, closed = tmp_path_factory.mktemp("open"), tmp_path_factory.mktemp("closed")
+    (open_ / "default.yaml").write_text(PERSONA)
+    (closed / "default.yaml").write_text(PERSONA.partition("supervision")[0])
+    common = ["--redis-prefix", "supervision:", "--api-keys-file", str(keys.file), "--api-rate", ""]
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in carrier_caller.ENVIRONMENT.items():
+            patch.setenv(name, value)
+        first = ["--agent-id", "first", "--public-url", carrier_caller.PUBLIC_URL]
+        with (
+            tiny_stack.agent(2, open_, True, *common, *first) as one,
+            tiny_stack.agent(2, closed, False, *common, "--agent-id", "second") as other,
+        ):
+            yield one, other
+
+
+async def until(condition: Callable[[], bool], what: str) -> None:
+    end = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < end, what
+        await asyncio.sleep(0.05)
+
+
+def loud_s(pcm: "np.typing.NDArray[np.int16]") -> float:
+    """Seconds of pieces of 20 ms with sound in them."""
+    pieces = np.abs(pcm[: len(pcm) // 320 * 320].astype(np.int32)).reshape(-1, 320).max(axis=1)
+    return float((pieces > LOUD).sum() * 0.02)
+
+
+async def hears_both(ear: Ear, operator: Client, call_id: str, play: Callable[[], Any]) -> None:
+    """What the bot says is found right and nowhere else, the caller's tone left and nowhere else."""
+    already = loud_s(ear.heard()[1])
+    await operator.ask("POST", f"/calls/{call_id}/say", 204, json={"text": "We close in ten minutes."})
+    await until(lambda: loud_s(ear.heard()[1]) > already + 0.5, "the bot is heard")
+    assert loud_s(ear.heard()[0]) == 0, "the caller has said nothing yet"
+    started = play()
+    if started is not None:
+        await started
+    await until(lambda: has_tone(ear.heard()[0][-RATE:], RATE, HERTZ), "the caller's tone is heard")
+    assert not has_tone(ear.heard()[1][-RATE:], RATE, HERTZ)
+
+
+async def listeners(viewer: Client, call_id: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = (await viewer.ask("GET", f"/calls/{call_id}/listeners", 200)).json()["listeners"]
+    return found
+
+
+async def all_gone(viewer: Client, call_id: str, count: int) -> None:
+    end = time.monotonic() + WAIT_S
+    while True:
+        found = await listeners(viewer, call_id)
+        if len(found) == count and all(one["ended"] is not None for one in found):
+            assert {(one["who"], one["agent"]) for one in found} == {("operator", "first")}
+            return
+        assert time.monotonic() < end, found
+        await asyncio.sleep(0.1)
+
+
+def deaf_listener(agent: Agent, keys: Keys, call_id: str) -> socket.socket:
+    """Asks for the audio and never reads any."""
+    line = socket.socket()
+    line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    line.connect((HOST, agent.http_port))
+    head = [f"GET /api/v1/calls/{call_id}/audio HTTP/1.1", f"Host: {HOST}"]
+    head += [f"{name}: {value}" for name, value in keys.headers(Role.OPERATOR).items()]
+    line.sendall("\r\n".join([*head, "", ""]).encode())
+    return line
+
+
+async def test_a_page_s_call_is_listened_to_by_several(agents: tuple[Agent, Agent], keys: Keys) -> None:
+    one, _ = agents
+    async with (
+        Client(one, keys, Role.VIEWER) as viewer,
+        Client(one, keys, Role.OPERATOR) as operator,
+        calling(one.page) as caller,
+    ):
+        await caller.bot_is_quiet()
+        call_id = caller.call_id
+        await viewer.ask("GET", f"/calls/{call_id}/audio", 403)
+        await operator.ask("GET", "/calls/none/audio", 404)
+        with deaf_listener(one, keys, call_id):
+            async with listening(one, keys, call_id) as ear, listening(one, keys, call_id) as second:
+                assert ear.type == "audio/L16;rate=16000;channels=2"
+                with_tone = 0.25 * np.sin(2 * np.pi * HERTZ * np.arange(60 * RATE) / RATE).astype(np.float32)
+                await hears_both(ear, operator, call_id, lambda: caller.microphone.say(with_tone))
+                await until(lambda: has_tone(second.heard()[0][-RATE:], RATE, HERTZ), "the second hears it too")
+                assert {one["ended"] for one in await listeners(viewer, call_id)} == {None}
+                await operator.ask("DELETE", f"/calls/{call_id}", 204)
+                async with asyncio.timeout(WAIT_S):
+                    await asyncio.gather(ear.over, second.over)
+            await all_gone(viewer, call_id, 3)
+        await operator.ask("GET", f"/calls/{call_id}/audio", 404)
+    await logged(one, f"somebody listens in call_id={call_id} key=operator", 3)
+    await free_again(one)
+
+
+async def test_a_phone_call_is_listened_to_and_its_quality_is_told(
+    agents: tuple[Agent, Agent], keys: Keys, tmp_path: Path, require_debian: Callable[..., None]
+) -> None:
+    require_debian("baresip")
+    one, _ = agents
+    async with (
+        Client(one, keys, Role.OPERATOR) as operator,
+        phone(tmp_path, codec="pcmu") as handset,
+    ):
+        await handset.call(one.sip_uri)
+        (call,) = (await operator.ask("GET", "/calls", 200)).json()["calls"]
+        assert (call["leg"], call["agent"], call["here"], call["may_listen"]) == ("sip", "first", True, True)
+        async with listening(one, keys, call["call_id"]) as ear:
+            await hears_both(ear, operator, call["call_id"], lambda: handset.play(tone(HERTZ, 60, PHONE_RATE)))
+            async for name, event in operator.events(call["call_id"]):
+                if name == "Quality" and event["received"] is not None:
+                    break
+            assert event["received"]["packets"] > 0
+            assert event["sent"]["packets"] > 0
+            assert 1 <= event["received"]["mos"] <= 4.5
+        await handset.hang_up()
+        await all_gone(operator, call["call_id"], 1)
+    await free_again(one)
+
+
+async def test_a_carrier_s_call_is_listened_to(agents: tuple[Agent, Agent], keys: Keys) -> None:
+    one, _ = agents
+    async with Client(one, keys, Role.OPERATOR) as operator, carrier_caller.calling(one, "twilio") as line:
+        (call,) = (await operator.ask("GET", "/calls", 200)).json()["calls"]
+        async with listening(one, keys, call["call_id"]) as ear:
+            await hears_both(ear, operator, call["call_id"], lambda: line.play(tone(HERTZ, 60, PHONE_RATE)))
+    await free_again(one)
+
+
+async def test_every_agent_s_calls_are_seen_and_changed_at_their_own(agents: tuple[Agent, Agent], keys: Keys) -> None:
+    one, other = agents
+    async with (
+        Client(other, keys, Role.VIEWER) as viewer,
+        Client(other, keys, Role.OPERATOR) as operator,
+        calling(one.page) as theirs,
+        calling(other.page) as ours,
+    ):
+        await theirs.bot_is_quiet()
+        await ours.bot_is_quiet()
+        assert (await viewer.ask("GET", "/me", 200)).json() == {"name": "viewer", "role": "viewer"}
+        mine = (await viewer.ask("GET", "/calls", 200)).json()["calls"]
+        assert [call["call_id"] for call in mine] == [ours.call_id]
+        everyones = (await viewer.ask("GET", "/calls", 200, params={"scope": "all"})).json()
+        assert everyones["agent_id"] == "second"
+        assert {call["call_id"]: (call["agent"], call["here"], call["state"]) for call in everyones["calls"]} == {
+            theirs.call_id: ("first", False, "live"),
+            ours.call_id: ("second", True, "live"),
+        }
+        await viewer.ask("GET", "/calls", 422, params={"scope": "none"})
+        call = f"/calls/{theirs.call_id}"
+        seen = (await viewer.ask("GET", call, 200)).json()
+        assert (seen["agent"], seen["here"]) == ("first", False)
+        for method, path, body in (
+            ("DELETE", call, None),
+            ("POST", f"{call}/say", {"text": "Hello."}),
+            ("POST", f"{call}/transfer", {"target": "100"}),
+            ("POST", f"{call}/dtmf", {"digits": "1"}),
+            ("GET", f"{call}/audio", None),
+            ("GET", f"/events?call_id={theirs.call_id}", None),
+        ):
+            told = (await operator.ask(method, path, 409, json=body)).json()
+            assert (told["agent"], told["address"]) == ("first", one.page), told
+        refused = await operator.ask("GET", f"/calls/{ours.call_id}/audio", 403)
+        assert "supervision.listen" in refused.json()["detail"]
+        there = (await viewer.ask("GET", "/replicas", 200)).json()
+        assert {(agent["agent_id"], agent["here"], agent["address"]) for agent in there["agents"]} == {
+            ("first", False, one.page),
+            ("second", True, other.page),
+        }
+        assert {(model["service"], model["state"], model["serving"]) for model in there["models"]} == {
+            (service, "serving", True) for service in ("tokenizer", "lm", "decoder")
+        }
+        assert [model["held"] for model in there["models"]] == [1, 1, 1], "by this agent's call"
+        assert all(model["capacity"] == 4 and model["revision"] for model in there["models"])
+    await free_again(one)
+    await free_again(other)
+
+
+async def test_captions_as_heard_and_events_for_those_who_come_back(agents: tuple[Agent, Agent], keys: Keys) -> None:
+    one, _ = agents
+    async with Client(one, keys, Role.OPERATOR) as operator, calling(one.page) as caller:
+        await caller.bot_is_quiet()
+        call_id = caller.call_id
+        events = operator.events(call_id)
+        assert (await anext(events))[0] == "call"
+        await operator.ask("POST", f"/calls/{call_id}/say", 204, json={"text": "We close in ten minutes."})
+        spoken = []
+        async for name, event in events:
+            if name == "Spoken":
+                spoken.append(event)
+                if event["done"]:
+                    break
+        assert (spoken[-1]["text"], spoken[-1]["interrupted"]) == ("We close in ten minutes.", False)
+        assert {event["answer"] for event in spoken} == {2}, "the greeting was the first"
+        assert all(spoken[-1]["text"].startswith(event["text"]) for event in spoken)
+        await operator.ask("POST", f"/calls/{call_id}/transfer", 409, json={"target": "100"})
+        headers, url = keys.headers(Role.OPERATOR), f"{one.page}/api/v1/events"
+        async with httpx.AsyncClient(headers=headers, timeout=WAIT_S) as http:
+            params = {"call_id": call_id, "recent": "true"}
+            async with http.stream("GET", url, params=params) as response:
+                lines = response.aiter_lines()
+                names, places = [], []
+                while names[-2:] != ["Transfer", "Transfer"]:
+                    line = await anext(lines)
+                    if line.startswith("event:"):
+                        names.append(line[6:].strip())
+                    elif line.startswith("id:"):
+                        places.append(line[3:].strip())
+            assert names[:2] == ["call", "call"], "from its ringing on"
+            async with http.stream("GET", url, params=params, headers={"Last-Event-ID": places[-2]}) as response:
+                async for line in response.aiter_lines():
+                    if line.startswith("event:"):
+                        assert line[6:].strip() == "Transfer", "what was missed and nothing else"
+                        break
+    await free_again(one)
