@@ -12,6 +12,8 @@ from services.decoder.batcher import FRAME_BUDGET
 from services.decoder.engine import DecoderEngine
 from services.decoder.weights import load
 
+SPEAKER_FILE = "speaker.onnx"  # among the weights
+
 
 class Settings(ModelServiceSettings):
     """Settings of the decoder service."""
@@ -26,7 +28,9 @@ class Settings(ModelServiceSettings):
         None, ge=0, le=2, description="scale of the flow's noise; the weights' own config.yaml decides when not given"
     )
     speaker_model: Path | None = Field(
-        None, description="speaker-embedding model in ONNX, such as CAM++; registered voices then have an embedding"
+        None,
+        description="speaker-embedding model in ONNX, such as CAM++, for registered voices; default: the weights' own "
+        "speaker.onnx, if there is one",
     )
     frame_budget: int = Field(
         FRAME_BUDGET, ge=256, le=1_000_000, description="mel frames of all streams that one step of the flow computes"
@@ -48,8 +52,10 @@ def build(settings: Settings) -> DecoderEngine:
         raise SetupError(f"--device: cannot use {settings.device!r}: {str(error).splitlines()[0]}") from error
     checkpoint = load(settings.weights, settings.device).sampled(settings.flow_steps, settings.temperature)
     encoder = None
-    if settings.speaker_model is not None:
+    beside = settings.weights / SPEAKER_FILE
+    speaker_model = settings.speaker_model or (beside if beside.is_file() else None)
+    if speaker_model is not None:
         from services.decoder.speaker import SpeakerEncoder  # onnxruntime is loaded only where it is needed
 
-        encoder = SpeakerEncoder(settings.speaker_model, checkpoint.config.flow.spk_embed_dim)
+        encoder = SpeakerEncoder(speaker_model, checkpoint.config.flow.spk_embed_dim)
     return DecoderEngine(checkpoint, settings.max_voices, settings.frame_budget, encoder)

@@ -111,6 +111,10 @@ class DecoderEngine:
         self.voices.add(voice_id, voice)
         return voice_id
 
+    async def forget_voice(self, voice_id: str) -> None:
+        """Drops a voice, if it is there."""
+        self.voices.forget(voice_id)
+
     def close(self) -> None:
         """Ends the worker's thread; blocks not done are dropped."""
         self._worker.close()

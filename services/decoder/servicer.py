@@ -43,6 +43,10 @@ class Voices(Protocol):
     def ids(self) -> list[str]:
         """Registered voices."""
 
+    @property
+    def speaker_model(self) -> bool:
+        """They have a speaker embedding of their own."""
+
 
 class Backend(Protocol):
     """Where speech is synthesised: the engine of this process, or one at Triton."""
@@ -61,6 +65,9 @@ class Backend(Protocol):
 
     async def register_voice(self, pcm: bytes, codes: Sequence[int]) -> str:
         """Takes a reference, returns the voice's id."""
+
+    async def forget_voice(self, voice_id: str) -> None:
+        """Drops a voice, if it is there."""
 
 
 class SpeechDecoderServicer(decoder_pb2_grpc.SpeechDecoderServicer):
@@ -88,6 +95,7 @@ class SpeechDecoderServicer(decoder_pb2_grpc.SpeechDecoderServicer):
             reserved=self._reservations.unused,
             model_revision=self._engine.revision,
             voices=self._engine.voices.ids,
+            speaker_model=self._engine.voices.speaker_model,
         )
 
     async def Synthesize(  # noqa: N802
@@ -136,6 +144,13 @@ class SpeechDecoderServicer(decoder_pb2_grpc.SpeechDecoderServicer):
         return decoder_pb2.RegisterVoiceResponse(
             voice_id=await self._engine.register_voice(request.pcm, list(request.codes))
         )
+
+    async def ForgetVoice(  # noqa: N802
+        self, request: decoder_pb2.ForgetVoiceRequest, context: Context
+    ) -> decoder_pb2.ForgetVoiceResponse:
+        """A voice that nobody may speak with any more."""
+        await self._engine.forget_voice(request.voice_id)
+        return decoder_pb2.ForgetVoiceResponse()
 
     def _response(self, pcm: Pcm) -> decoder_pb2.SynthesizeResponse:
         _AUDIO.add(len(pcm.data) / SAMPLE_BYTES / self._engine.sample_rate)

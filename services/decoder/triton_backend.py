@@ -18,6 +18,7 @@ class TritonVoices:
     """Voices at Triton when it was last asked."""
 
     ids: list[str]
+    speaker_model: bool
 
 
 class TritonDecoderBackend:
@@ -34,7 +35,7 @@ class TritonDecoderBackend:
         self.codebook_size = int(info["codebook_size"])
         self.token_rate = float(info["token_rate"])
         self.revision = str(info["revision"])
-        self.voices = TritonVoices(list(info["voices"]))
+        self.voices = TritonVoices(list(info["voices"]), bool(info["speaker_model"]))
 
     @classmethod
     async def connect(cls, model: TritonModel) -> "TritonDecoderBackend":
@@ -60,6 +61,10 @@ class TritonDecoderBackend:
         """See `DecoderEngine.register_voice`; also raises UnavailableError."""
         answer = await self._model.ask("register", {"PCM": raw(pcm), "CODES": np.array(codes, np.uint32)})
         return read_text(answer["VOICE_ID"])
+
+    async def forget_voice(self, voice_id: str) -> None:
+        """See `DecoderEngine.forget_voice`; also raises UnavailableError."""
+        await self._model.ask("forget", voice_id=voice_id)
 
 
 class TritonSynthesisStream:

@@ -48,6 +48,7 @@ class TritonDecoder:
             "token_rate": engine.token_rate,
             "revision": engine.revision,
             "voices": engine.voices.ids,
+            "speaker_model": engine.voices.speaker_model,
         }
         return json.dumps(described)
 
@@ -57,9 +58,13 @@ class TritonDecoder:
         return TritonUtterance(self._engine.open(seed, voice_id))
 
     async def ask(self, command: Command) -> Tensors:
-        """`register`: PCM and CODES of a reference, for a VOICE_ID."""
+        """`register`: PCM and CODES of a reference, for a VOICE_ID. `forget`: the parameter `voice_id`."""
+        if command.name == "forget":
+            voice_id = str(command.parameters.get("voice_id", ""))
+            await self._engine.forget_voice(voice_id)
+            return {"VOICE_ID": text(voice_id)}
         if command.name != "register":
-            raise InvalidInputError(f"command {command.name!r} outside a session; there are info, register and open")
+            raise InvalidInputError(f"command {command.name!r} outside a session; there are info, register, forget and open")
         voice_id = await self._engine.register_voice(command.bytes("PCM"), command.list("CODES"))
         return {"VOICE_ID": text(voice_id)}
 

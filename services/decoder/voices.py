@@ -73,6 +73,11 @@ class VoiceRegistry:
         self._voices: OrderedDict[str, Voice] = OrderedDict()
 
     @property
+    def speaker_model(self) -> bool:
+        """Voices get a speaker embedding of their own."""
+        return self._encoder is not None
+
+    @property
     def ids(self) -> list[str]:
         """Registered voices; the default one has the empty id and is not listed."""
         return list(self._voices)
@@ -124,6 +129,10 @@ class VoiceRegistry:
         self._voices.move_to_end(voice_id)
         while len(self._voices) > self._limit:
             self._voices.popitem(last=False)
+
+    def forget(self, voice_id: str) -> None:
+        """Drops a voice, if it is there. Utterances that speak with it go on."""
+        self._voices.pop(voice_id, None)
 
     def _prompt(self, pcm: bytes, codes: Sequence[int]) -> Voice:
         samples = np.frombuffer(pcm, "<i2").astype(np.float32) / 32768.0

@@ -46,10 +46,11 @@ def agents(tiny_stack: Stack, keys: Keys, tmp_path_factory: pytest.TempPathFacto
     (open_ / "default.yaml").write_text(PERSONA)
     (closed / "default.yaml").write_text(PERSONA.partition("supervision")[0])
     common = ["--redis-prefix", "supervision:", "--api-keys-file", str(keys.file), "--api-rate", ""]
+    common += ["--public-url", carrier_caller.PUBLIC_URL]
     with pytest.MonkeyPatch.context() as patch:
         for name, value in carrier_caller.ENVIRONMENT.items():
             patch.setenv(name, value)
-        first = ["--agent-id", "first", "--public-url", carrier_caller.PUBLIC_URL]
+        first = ["--agent-id", "first"]
         with (
             tiny_stack.agent(2, open_, True, *common, *first) as one,
             tiny_stack.agent(2, closed, False, *common, "--agent-id", "second") as other,

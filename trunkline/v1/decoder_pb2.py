@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1atrunkline/v1/decoder.proto\x12\x0ctrunkline.v1\".\n\x1bSpeechDecoderReserveRequest\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\"6\n\x1cSpeechDecoderReserveResponse\x12\x16\n\x0ereservation_id\x18\x01 \x01(\t\"\x1a\n\x18SpeechDecoderInfoRequest\"\xe9\x01\n\x19SpeechDecoderInfoResponse\x12\x13\n\x0bsample_rate\x18\x01 \x01(\r\x12\x15\n\rcodebook_size\x18\x02 \x01(\r\x12\x12\n\ntoken_rate\x18\x03 \x01(\x01\x12\x1a\n\x12\x66irst_block_tokens\x18\x04 \x01(\r\x12\x14\n\x0c\x62lock_tokens\x18\x05 \x03(\r\x12\x10\n\x08\x63\x61pacity\x18\x06 \x01(\r\x12\x0e\n\x06\x61\x63tive\x18\x07 \x01(\r\x12\x16\n\x0emodel_revision\x18\x08 \x01(\t\x12\x0e\n\x06voices\x18\t \x03(\t\x12\x10\n\x08reserved\x18\n \x01(\r\"|\n\x11SynthesizeRequest\x12\x30\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x1e.trunkline.v1.SynthesizeConfigH\x00\x12*\n\x05\x63odes\x18\x02 \x01(\x0b\x32\x19.trunkline.v1.SpeechCodesH\x00\x42\t\n\x07payload\"C\n\x10SynthesizeConfig\x12\x0c\n\x04seed\x18\x01 \x01(\x04\x12\x10\n\x08voice_id\x18\x02 \x01(\t\x12\x0f\n\x07\x63\x61ll_id\x18\x03 \x01(\t\"\x1c\n\x0bSpeechCodes\x12\r\n\x05\x63odes\x18\x01 \x03(\r\"6\n\x12SynthesizeResponse\x12\x0b\n\x03pcm\x18\x01 \x01(\x0c\x12\x13\n\x0btokens_done\x18\x02 \x01(\r\"G\n\x14RegisterVoiceRequest\x12\x0b\n\x03pcm\x18\x01 \x01(\x0c\x12\r\n\x05\x63odes\x18\x02 \x03(\r\x12\x13\n\x0bsample_rate\x18\x03 \x01(\r\")\n\x15RegisterVoiceResponse\x12\x10\n\x08voice_id\x18\x01 \x01(\t2\xfb\x02\n\rSpeechDecoder\x12W\n\x04Info\x12&.trunkline.v1.SpeechDecoderInfoRequest\x1a\'.trunkline.v1.SpeechDecoderInfoResponse\x12S\n\nSynthesize\x12\x1f.trunkline.v1.SynthesizeRequest\x1a .trunkline.v1.SynthesizeResponse(\x01\x30\x01\x12X\n\rRegisterVoice\x12\".trunkline.v1.RegisterVoiceRequest\x1a#.trunkline.v1.RegisterVoiceResponse\x12\x62\n\x07Reserve\x12).trunkline.v1.SpeechDecoderReserveRequest\x1a*.trunkline.v1.SpeechDecoderReserveResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1atrunkline/v1/decoder.proto\x12\x0ctrunkline.v1\".\n\x1bSpeechDecoderReserveRequest\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\"6\n\x1cSpeechDecoderReserveResponse\x12\x16\n\x0ereservation_id\x18\x01 \x01(\t\"\x1a\n\x18SpeechDecoderInfoRequest\"\x80\x02\n\x19SpeechDecoderInfoResponse\x12\x13\n\x0bsample_rate\x18\x01 \x01(\r\x12\x15\n\rcodebook_size\x18\x02 \x01(\r\x12\x12\n\ntoken_rate\x18\x03 \x01(\x01\x12\x1a\n\x12\x66irst_block_tokens\x18\x04 \x01(\r\x12\x14\n\x0c\x62lock_tokens\x18\x05 \x03(\r\x12\x10\n\x08\x63\x61pacity\x18\x06 \x01(\r\x12\x0e\n\x06\x61\x63tive\x18\x07 \x01(\r\x12\x16\n\x0emodel_revision\x18\x08 \x01(\t\x12\x0e\n\x06voices\x18\t \x03(\t\x12\x10\n\x08reserved\x18\n \x01(\r\x12\x15\n\rspeaker_model\x18\x0b \x01(\x08\"|\n\x11SynthesizeRequest\x12\x30\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x1e.trunkline.v1.SynthesizeConfigH\x00\x12*\n\x05\x63odes\x18\x02 \x01(\x0b\x32\x19.trunkline.v1.SpeechCodesH\x00\x42\t\n\x07payload\"C\n\x10SynthesizeConfig\x12\x0c\n\x04seed\x18\x01 \x01(\x04\x12\x10\n\x08voice_id\x18\x02 \x01(\t\x12\x0f\n\x07\x63\x61ll_id\x18\x03 \x01(\t\"\x1c\n\x0bSpeechCodes\x12\r\n\x05\x63odes\x18\x01 \x03(\r\"6\n\x12SynthesizeResponse\x12\x0b\n\x03pcm\x18\x01 \x01(\x0c\x12\x13\n\x0btokens_done\x18\x02 \x01(\r\"G\n\x14RegisterVoiceRequest\x12\x0b\n\x03pcm\x18\x01 \x01(\x0c\x12\r\n\x05\x63odes\x18\x02 \x03(\r\x12\x13\n\x0bsample_rate\x18\x03 \x01(\r\")\n\x15RegisterVoiceResponse\x12\x10\n\x08voice_id\x18\x01 \x01(\t\"&\n\x12\x46orgetVoiceRequest\x12\x10\n\x08voice_id\x18\x01 \x01(\t\"\x15\n\x13\x46orgetVoiceResponse2\xcf\x03\n\rSpeechDecoder\x12W\n\x04Info\x12&.trunkline.v1.SpeechDecoderInfoRequest\x1a\'.trunkline.v1.SpeechDecoderInfoResponse\x12S\n\nSynthesize\x12\x1f.trunkline.v1.SynthesizeRequest\x1a .trunkline.v1.SynthesizeResponse(\x01\x30\x01\x12X\n\rRegisterVoice\x12\".trunkline.v1.RegisterVoiceRequest\x1a#.trunkline.v1.RegisterVoiceResponse\x12R\n\x0b\x46orgetVoice\x12 .trunkline.v1.ForgetVoiceRequest\x1a!.trunkline.v1.ForgetVoiceResponse\x12\x62\n\x07Reserve\x12).trunkline.v1.SpeechDecoderReserveRequest\x1a*.trunkline.v1.SpeechDecoderReserveResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,19 +38,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SPEECHDECODERINFOREQUEST']._serialized_start=148
   _globals['_SPEECHDECODERINFOREQUEST']._serialized_end=174
   _globals['_SPEECHDECODERINFORESPONSE']._serialized_start=177
-  _globals['_SPEECHDECODERINFORESPONSE']._serialized_end=410
-  _globals['_SYNTHESIZEREQUEST']._serialized_start=412
-  _globals['_SYNTHESIZEREQUEST']._serialized_end=536
-  _globals['_SYNTHESIZECONFIG']._serialized_start=538
-  _globals['_SYNTHESIZECONFIG']._serialized_end=605
-  _globals['_SPEECHCODES']._serialized_start=607
-  _globals['_SPEECHCODES']._serialized_end=635
-  _globals['_SYNTHESIZERESPONSE']._serialized_start=637
-  _globals['_SYNTHESIZERESPONSE']._serialized_end=691
-  _globals['_REGISTERVOICEREQUEST']._serialized_start=693
-  _globals['_REGISTERVOICEREQUEST']._serialized_end=764
-  _globals['_REGISTERVOICERESPONSE']._serialized_start=766
-  _globals['_REGISTERVOICERESPONSE']._serialized_end=807
-  _globals['_SPEECHDECODER']._serialized_start=810
-  _globals['_SPEECHDECODER']._serialized_end=1189
+  _globals['_SPEECHDECODERINFORESPONSE']._serialized_end=433
+  _globals['_SYNTHESIZEREQUEST']._serialized_start=435
+  _globals['_SYNTHESIZEREQUEST']._serialized_end=559
+  _globals['_SYNTHESIZECONFIG']._serialized_start=561
+  _globals['_SYNTHESIZECONFIG']._serialized_end=628
+  _globals['_SPEECHCODES']._serialized_start=630
+  _globals['_SPEECHCODES']._serialized_end=658
+  _globals['_SYNTHESIZERESPONSE']._serialized_start=660
+  _globals['_SYNTHESIZERESPONSE']._serialized_end=714
+  _globals['_REGISTERVOICEREQUEST']._serialized_start=716
+  _globals['_REGISTERVOICEREQUEST']._serialized_end=787
+  _globals['_REGISTERVOICERESPONSE']._serialized_start=789
+  _globals['_REGISTERVOICERESPONSE']._serialized_end=830
+  _globals['_FORGETVOICEREQUEST']._serialized_start=832
+  _globals['_FORGETVOICEREQUEST']._serialized_end=870
+  _globals['_FORGETVOICERESPONSE']._serialized_start=872
+  _globals['_FORGETVOICERESPONSE']._serialized_end=893
+  _globals['_SPEECHDECODER']._serialized_start=896
+  _globals['_SPEECHDECODER']._serialized_end=1359
 # @@protoc_insertion_point(module_scope)

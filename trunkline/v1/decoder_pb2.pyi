@@ -86,6 +86,7 @@ class SpeechDecoderInfoResponse(_message.Message):
     MODEL_REVISION_FIELD_NUMBER: _builtins.int
     VOICES_FIELD_NUMBER: _builtins.int
     RESERVED_FIELD_NUMBER: _builtins.int
+    SPEAKER_MODEL_FIELD_NUMBER: _builtins.int
     sample_rate: _builtins.int
     """Sample rate of the PCM in responses, hertz."""
     codebook_size: _builtins.int
@@ -100,6 +101,8 @@ class SpeechDecoderInfoResponse(_message.Message):
     """Names the weights; changes when they do."""
     reserved: _builtins.int
     """Slots of `active` that are held for a call and not used by a stream now."""
+    speaker_model: _builtins.bool
+    """Registered voices have a speaker embedding of their own."""
     @_builtins.property
     def block_tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     @_builtins.property
@@ -119,10 +122,11 @@ class SpeechDecoderInfoResponse(_message.Message):
         model_revision: _builtins.str = ...,
         voices: _abc.Iterable[_builtins.str] | None = ...,
         reserved: _builtins.int = ...,
+        speaker_model: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "block_tokens", b"block_tokens", "capacity", b"capacity", "codebook_size", b"codebook_size", "first_block_tokens", b"first_block_tokens", "model_revision", b"model_revision", "reserved", b"reserved", "sample_rate", b"sample_rate", "token_rate", b"token_rate", "voices", b"voices"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "block_tokens", b"block_tokens", "capacity", b"capacity", "codebook_size", b"codebook_size", "first_block_tokens", b"first_block_tokens", "model_revision", b"model_revision", "reserved", b"reserved", "sample_rate", b"sample_rate", "speaker_model", b"speaker_model", "token_rate", b"token_rate", "voices", b"voices"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -279,3 +283,37 @@ class RegisterVoiceResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RegisterVoiceResponse: _TypeAlias = RegisterVoiceResponse  # noqa: Y015
+
+@_typing.final
+class ForgetVoiceRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VOICE_ID_FIELD_NUMBER: _builtins.int
+    voice_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        voice_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["voice_id", b"voice_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ForgetVoiceRequest: _TypeAlias = ForgetVoiceRequest  # noqa: Y015
+
+@_typing.final
+class ForgetVoiceResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ForgetVoiceResponse: _TypeAlias = ForgetVoiceResponse  # noqa: Y015

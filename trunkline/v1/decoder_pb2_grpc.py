@@ -51,6 +51,11 @@ class SpeechDecoderStub:
                 request_serializer=trunkline_dot_v1_dot_decoder__pb2.RegisterVoiceRequest.SerializeToString,
                 response_deserializer=trunkline_dot_v1_dot_decoder__pb2.RegisterVoiceResponse.FromString,
                 _registered_method=True)
+        self.ForgetVoice = channel.unary_unary(
+                '/trunkline.v1.SpeechDecoder/ForgetVoice',
+                request_serializer=trunkline_dot_v1_dot_decoder__pb2.ForgetVoiceRequest.SerializeToString,
+                response_deserializer=trunkline_dot_v1_dot_decoder__pb2.ForgetVoiceResponse.FromString,
+                _registered_method=True)
         self.Reserve = channel.unary_stream(
                 '/trunkline.v1.SpeechDecoder/Reserve',
                 request_serializer=trunkline_dot_v1_dot_decoder__pb2.SpeechDecoderReserveRequest.SerializeToString,
@@ -86,6 +91,13 @@ class SpeechDecoderServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ForgetVoice(self, request, context):
+        """Forgets a voice, and with it all that was made of its reference. One that is not there is forgotten already.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Reserve(self, request, context):
         """Holds a slot for as long as the stream is open; its one message names it. A Synthesize stream that bears this id
         in its metadata, as `trunkline-reservation`, uses this slot, one stream after another, and is let in also while the
@@ -112,6 +124,11 @@ def add_SpeechDecoderServicer_to_server(servicer, server):
                     servicer.RegisterVoice,
                     request_deserializer=trunkline_dot_v1_dot_decoder__pb2.RegisterVoiceRequest.FromString,
                     response_serializer=trunkline_dot_v1_dot_decoder__pb2.RegisterVoiceResponse.SerializeToString,
+            ),
+            'ForgetVoice': grpc.unary_unary_rpc_method_handler(
+                    servicer.ForgetVoice,
+                    request_deserializer=trunkline_dot_v1_dot_decoder__pb2.ForgetVoiceRequest.FromString,
+                    response_serializer=trunkline_dot_v1_dot_decoder__pb2.ForgetVoiceResponse.SerializeToString,
             ),
             'Reserve': grpc.unary_stream_rpc_method_handler(
                     servicer.Reserve,
@@ -202,6 +219,33 @@ class SpeechDecoder:
             '/trunkline.v1.SpeechDecoder/RegisterVoice',
             trunkline_dot_v1_dot_decoder__pb2.RegisterVoiceRequest.SerializeToString,
             trunkline_dot_v1_dot_decoder__pb2.RegisterVoiceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ForgetVoice(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trunkline.v1.SpeechDecoder/ForgetVoice',
+            trunkline_dot_v1_dot_decoder__pb2.ForgetVoiceRequest.SerializeToString,
+            trunkline_dot_v1_dot_decoder__pb2.ForgetVoiceResponse.FromString,
             options,
             channel_credentials,
             insecure,

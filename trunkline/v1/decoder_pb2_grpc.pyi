@@ -44,6 +44,8 @@ class SpeechDecoderStub:
     """
     RegisterVoice: _grpc.UnaryUnaryMultiCallable[_decoder_pb2.RegisterVoiceRequest, _decoder_pb2.RegisterVoiceResponse]
     """A zero-shot voice from reference audio and its speech tokens."""
+    ForgetVoice: _grpc.UnaryUnaryMultiCallable[_decoder_pb2.ForgetVoiceRequest, _decoder_pb2.ForgetVoiceResponse]
+    """Forgets a voice, and with it all that was made of its reference. One that is not there is forgotten already."""
     Reserve: _grpc.UnaryStreamMultiCallable[_decoder_pb2.SpeechDecoderReserveRequest, _decoder_pb2.SpeechDecoderReserveResponse]
     """Holds a slot for as long as the stream is open; its one message names it. A Synthesize stream that bears this id
     in its metadata, as `trunkline-reservation`, uses this slot, one stream after another, and is let in also while the
@@ -66,6 +68,8 @@ class SpeechDecoderAsyncStub(SpeechDecoderStub):
     """
     RegisterVoice: _aio.UnaryUnaryMultiCallable[_decoder_pb2.RegisterVoiceRequest, _decoder_pb2.RegisterVoiceResponse]  # type: ignore[assignment]
     """A zero-shot voice from reference audio and its speech tokens."""
+    ForgetVoice: _aio.UnaryUnaryMultiCallable[_decoder_pb2.ForgetVoiceRequest, _decoder_pb2.ForgetVoiceResponse]  # type: ignore[assignment]
+    """Forgets a voice, and with it all that was made of its reference. One that is not there is forgotten already."""
     Reserve: _aio.UnaryStreamMultiCallable[_decoder_pb2.SpeechDecoderReserveRequest, _decoder_pb2.SpeechDecoderReserveResponse]  # type: ignore[assignment]
     """Holds a slot for as long as the stream is open; its one message names it. A Synthesize stream that bears this id
     in its metadata, as `trunkline-reservation`, uses this slot, one stream after another, and is let in also while the
@@ -103,6 +107,14 @@ class SpeechDecoderServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_decoder_pb2.RegisterVoiceResponse, _abc.Awaitable[_decoder_pb2.RegisterVoiceResponse]]:
         """A zero-shot voice from reference audio and its speech tokens."""
+
+    @_abc_1.abstractmethod
+    def ForgetVoice(
+        self,
+        request: _decoder_pb2.ForgetVoiceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_decoder_pb2.ForgetVoiceResponse, _abc.Awaitable[_decoder_pb2.ForgetVoiceResponse]]:
+        """Forgets a voice, and with it all that was made of its reference. One that is not there is forgotten already."""
 
     @_abc_1.abstractmethod
     def Reserve(
