@@ -24,6 +24,7 @@ from services.agent.call_desk import CallDesk
 from services.agent.calls import SERVICE, CallsServicer
 from services.agent.carriers.desk import CarrierDesk
 from services.agent.carriers.settings import CarrierSettings
+from services.agent.casting import Casting
 from services.agent.drain import DrainPlan, drain
 from services.agent.events import EventBus
 from services.agent.http import HttpServer, make_app
@@ -32,6 +33,8 @@ from services.agent.legs.base import INPUT_RATE
 from services.agent.legs.sip import SipSettings
 from services.agent.legs.sip_workers.supervisor import SipWorkers
 from services.agent.models import ModelError, ModelServices
+from services.agent.persona_store.checks import ModelChecks
+from services.agent.persona_store.drafts import Drafts
 from services.agent.persona_store.startup import set_up_personas
 from services.agent.personas import Persona, PersonaError, load_personas
 from services.agent.phone_line import PhoneLineError, sip_settings
@@ -54,6 +57,9 @@ from services.agent.supervision.desk import ListeningDesk
 from services.agent.switchboard import Switchboard
 from services.agent.turns import TurnSettings
 from services.agent.voice_activity import EndOfTurn
+from services.agent.voices.desk import VoiceDesk
+from services.agent.voices.keeper import VoiceKeeper
+from services.agent.voices.store import VoiceStore
 from services.agent.web_calls import WebCalls
 from services.common.errors import SetupError
 from services.common.grpc_server import Server, Slots
@@ -136,8 +142,14 @@ async def start(settings: AgentSettings, stack: AsyncExitStack) -> Running:
     stack.push_async_callback(recorders.close, GRACE_S)
     models = ModelServices(settings.tokenizer, settings.lm, settings.decoder)
     stack.push_async_callback(models.close)
+    voice_store = VoiceStore(connection, store.sealer)
+    voices = VoiceKeeper(voice_store, models.decoder)
+    await voices.names()
+    models.decoder.welcome = voices.welcome
     limits = await models.connect(settings.wait_for_models, INPUT_RATE)
-    book, persona_desk = await set_up_personas(settings, personas, connection, models, agent_id)
+    checks = ModelChecks(models, voices)
+    book, persona_desk = await set_up_personas(settings, personas, connection, checks, agent_id)
+    drafts = Drafts(connection, store.sealer)
     returns = Returns(store, PersonaStore(connection))
     end_of_turn = EndOfTurn()
     stack.push_async_callback(end_of_turn.close)
@@ -159,6 +171,7 @@ async def start(settings: AgentSettings, stack: AsyncExitStack) -> Running:
         turns,
         settings.max_call_minutes * 60.0,
         webhooks,
+        voices,
         recordings=recordings,
         admit_without_redis=settings.redis_away == "admit",
         without_echo_canceller=settings.legs_without_echo_canceller,
@@ -174,11 +187,14 @@ async def start(settings: AgentSettings, stack: AsyncExitStack) -> Running:
 
     calls = Server(SERVICE, register, settings.calls_listen, slots)
     web_calls = WebCalls(switchboard, ResumeTokens(store, switchboard.resume_with), ice, settings.resume_seconds)
+    voice_desk = VoiceDesk(voice_store, voices, models, book)
+    desks = Desks(call_desk, listening, agents, voice_desk, persona_desk, drafts)
     web_app = make_app(
         switchboard,
         web_calls,
+        Casting(book, drafts),
         doors,
-        make_api(doors, Desks(call_desk, listening, agents, persona_desk)),
+        make_api(doors, desks),
         settings.allowed_origins,
         _desk(settings, switchboard),
         tls=settings.certificate is not None,
@@ -214,6 +230,8 @@ async def start(settings: AgentSettings, stack: AsyncExitStack) -> Running:
     stack.callback(undertaker.cancel)
     quality = asyncio.create_task(tell_quality(switchboard), name="quality")
     stack.callback(quality.cancel)
+    keeping = asyncio.create_task(voices.run(), name="voices")
+    stack.callback(keeping.cancel)
     _announce(settings, http.port, switchboard, agents, stack)
     return Running(port, failed, switchboard, withdraw)
 

@@ -58,6 +58,7 @@ from services.agent.state.store import Hold, Store
 from services.agent.supervision.listening_in import ListeningIn
 from services.agent.turns import TurnSettings, for_persona
 from services.agent.voice_activity import EndOfTurn, VoiceActivity
+from services.agent.voices.keeper import VoiceKeeper
 from services.common.logs import impersonal
 
 log = logging.getLogger(__name__)
@@ -80,6 +81,7 @@ class Surroundings:
     turns: TurnSettings
     max_call_s: float
     webhooks: Webhooks
+    voices: VoiceKeeper
     recordings: Recordings | None = None
     admit_without_redis: bool = False
     without_echo_canceller: frozenset[LegKind] = frozenset()

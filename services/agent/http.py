@@ -15,14 +15,17 @@ from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.types import ASGIApp
 
+from services.agent.api import answers
 from services.agent.api.app import PATH, QUIET, Doors
-from services.agent.api.middleware import AccessLog, PageGate, SecurityHeaders
+from services.agent.api.middleware import AccessLog, PageGate, SecurityHeaders, casts
 from services.agent.api.rates import Rates
 from services.agent.carriers.desk import CarrierDesk
+from services.agent.casting import Casting
 from services.agent.legs.base import CallRefusedError
 from services.agent.legs.webrtc_sdp import BadOfferError, candidate_of
 from services.agent.switchboard import Switchboard
 from services.agent.web_calls import GoneError, WebCalls
+from services.common.errors import ServiceError
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +39,10 @@ TOKEN_CHARACTERS = 200
 
 
 class Offer(BaseModel):
-    """A browser's SDP offer: of a new call, or with `pc_id` for the call it had. Pipecat's clients send the rest."""
+    """A browser's SDP offer: of a new call, or with `pc_id` for the call it had. Pipecat's clients send the rest.
+
+    A new call may say who is to answer: a persona by name, or a draft of one.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -44,6 +50,8 @@ class Offer(BaseModel):
     type: str = Field(pattern="^offer$")
     pc_id: str | None = Field(None, max_length=TOKEN_CHARACTERS)
     restart_pc: bool | None = None
+    persona: str | None = Field(None, max_length=64)
+    draft: str | None = Field(None, max_length=TOKEN_CHARACTERS)
     request_data: dict[str, object] | None = Field(None, alias="requestData")
 
 
@@ -87,6 +95,7 @@ class Goodbye(BaseModel):
 def make_app(
     switchboard: Switchboard,
     web_calls: WebCalls,
+    casting: Casting,
     doors: Doors,
     api: FastAPI,
     origins: Sequence[str] = (),
@@ -96,6 +105,7 @@ def make_app(
     """The application over a switchboard.
 
     Args:
+        casting: finds the persona that a page asks for.
         doors: who may call the signalling, and how often.
         api: what lies under `services.agent.api.app.PATH`.
         origins: of other pages that may place calls.
@@ -110,7 +120,10 @@ def make_app(
         openapi_url=None,
         max_body_size=MAX_BODY_BYTES,
     )
-    app.add_middleware(PageGate, paths=SIGNALLING, rates=Rates(doors.per_page), key=doors.page_key)
+    app.add_middleware(
+        PageGate, paths=SIGNALLING, rates=Rates(doors.per_page), page_key=doors.page_key, keys=doors.keys
+    )
+    app.add_exception_handler(ServiceError, answers.refused)
     if origins:
         app.add_middleware(
             CORSMiddleware,
@@ -131,7 +144,8 @@ def make_app(
         if body.pc_id:
             answered = await web_calls.resume(body.pc_id, body.sdp, bool(body.restart_pc), caller)
         else:
-            answered = await web_calls.place(body.sdp, caller)
+            wanted = await casting.persona(body.persona, body.draft, casts(request.scope.get("state", {})))
+            answered = await web_calls.place(body.sdp, caller, wanted)
         patience_s = web_calls.patience_s
         return Answer(sdp=answered.sdp, call_id=answered.call_id, pc_id=answered.token, resume_s=patience_s)
 

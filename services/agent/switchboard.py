@@ -75,6 +75,14 @@ class Switchboard:
                 return await self._go_on(leg, past, place)
         return await self._take(leg, stored, place)
 
+    async def talk(self, leg: Leg, stored: StoredPersona) -> str:
+        """As for a new leg, with a persona that was asked for by name.
+
+        Raises:
+            CallRefusedError: no room.
+        """
+        return await self._take(leg, stored, self._enter(leg.kind))
+
     async def go_on(self, leg: Leg, past: Past) -> str:
         """As for a new leg, but the call goes on with what an earlier one left.
 
@@ -139,7 +147,8 @@ class Switchboard:
     ) -> str:
         call_id = call_id or uuid.uuid4().hex
         try:
-            call = Call(call_id, leg, stored.persona, stored.version, self.around, dial, past)
+            persona = await self.around.voices.spoken_by(stored.persona)
+            call = Call(call_id, leg, persona, stored.version, self.around, dial, past)
         except BaseException:
             place.leave()
             raise

@@ -11,6 +11,7 @@ from aiortc import RTCIceCandidate
 from services.agent.ice import IceServers
 from services.agent.legs.base import CallRefusedError, LegError
 from services.agent.legs.webrtc import WebRtcLeg
+from services.agent.persona_store.book import StoredPersona
 from services.agent.returns import Standing
 from services.agent.state.address import StateError
 from services.agent.state.connection import AWAY
@@ -81,14 +82,19 @@ class WebCalls:
         """STUN and TURN servers for a page, with credentials of its own."""
         return self._ice.for_page(self._now(), secrets.token_hex(8))
 
-    async def place(self, sdp: str, caller: str) -> Answered:
+    async def place(self, sdp: str, caller: str, persona: StoredPersona | None = None) -> Answered:
         """A new call.
+
+        Args:
+            persona: who answers; None: the one that answers pages.
 
         Raises:
             BadOfferError: the offer cannot be answered.
             CallRefusedError: there is no room.
         """
-        return await self._begin(sdp, caller, self._switchboard)
+        if persona is None:
+            return await self._begin(sdp, caller, self._switchboard)
+        return await self._begin(sdp, caller, lambda leg: self._switchboard.talk(leg, persona))
 
     async def resume(self, token: str, sdp: str, new_peer: bool, caller: str) -> Answered:
         """The call of a token: on a new peer connection, or renegotiated on the one it has.

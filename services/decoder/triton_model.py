@@ -64,7 +64,9 @@ class TritonDecoder:
             await self._engine.forget_voice(voice_id)
             return {"VOICE_ID": text(voice_id)}
         if command.name != "register":
-            raise InvalidInputError(f"command {command.name!r} outside a session; there are info, register, forget and open")
+            raise InvalidInputError(
+                f"command {command.name!r} outside a session; there are info, register, forget, open"
+            )
         voice_id = await self._engine.register_voice(command.bytes("PCM"), command.list("CODES"))
         return {"VOICE_ID": text(voice_id)}
 

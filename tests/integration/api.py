@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ class Client:
         assert response.status_code in allowed, f"{method} {path}: {response.status_code} {response.text}"
         return response
 
-    async def events(self, call_id: str = "") -> AsyncIterator[tuple[str, dict[str, Any]]]:
+    async def events(self, call_id: str = "") -> AsyncGenerator[tuple[str, dict[str, Any]], None]:
         """Names and contents of server-sent events."""
         params = {"call_id": call_id} if call_id else {}
         async with self._http.stream("GET", "/events", params=params, timeout=150.0) as response:

@@ -1,9 +1,11 @@
 """What a supervisor sees and hears of real calls: on all agents, over WebRTC, SIP and a carrier's websocket."""
 
 import asyncio
+import contextlib
+import json
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -145,19 +147,18 @@ async def test_a_phone_call_is_listened_to_and_its_quality_is_told(
     one, _ = agents
     async with (
         Client(one, keys, Role.OPERATOR) as operator,
-        phone(tmp_path, codec="pcmu") as handset,
+        phone(tmp_path) as handset,
     ):
         await handset.call(one.sip_uri)
         (call,) = (await operator.ask("GET", "/calls", 200)).json()["calls"]
         assert (call["leg"], call["agent"], call["here"], call["may_listen"]) == ("sip", "first", True, True)
         async with listening(one, keys, call["call_id"]) as ear:
             await hears_both(ear, operator, call["call_id"], lambda: handset.play(tone(HERTZ, 60, PHONE_RATE)))
-            async for name, event in operator.events(call["call_id"]):
-                if name == "Quality" and event["received"] is not None:
-                    break
-            assert event["received"]["packets"] > 0
-            assert event["sent"]["packets"] > 0
-            assert 1 <= event["received"]["mos"] <= 4.5
+            async with contextlib.aclosing(operator.events(call["call_id"])) as events:
+                quality = await anext(event async for name, event in events if name == "Quality" and event["received"])
+            assert quality["received"]["packets"] > 0
+            assert quality["sent"]["packets"] > 0
+            assert 1 <= quality["received"]["mos"] <= 4.5
         await handset.hang_up()
         await all_gone(operator, call["call_id"], 1)
     await free_again(one)
@@ -221,40 +222,50 @@ async def test_every_agent_s_calls_are_seen_and_changed_at_their_own(agents: tup
     await free_again(other)
 
 
+async def sent_events(response: httpx.Response) -> AsyncIterator[tuple[str, str, dict[str, Any]]]:
+    """Id, name and content of each event."""
+    fields: dict[str, str] = {}
+    async for line in response.aiter_lines():
+        if line:
+            name, _, value = line.partition(":")
+            fields[name] = value.strip()
+        elif "data" in fields:
+            yield fields.get("id", ""), fields["event"], json.loads(fields["data"])
+            fields = {}
+
+
 async def test_captions_as_heard_and_events_for_those_who_come_back(agents: tuple[Agent, Agent], keys: Keys) -> None:
     one, _ = agents
-    async with Client(one, keys, Role.OPERATOR) as operator, calling(one.page) as caller:
+    url, headers = f"{one.page}/api/v1/events", keys.headers(Role.OPERATOR)
+    async with (
+        Client(one, keys, Role.OPERATOR) as operator,
+        httpx.AsyncClient(headers=headers, timeout=WAIT_S) as http,
+        calling(one.page) as caller,
+    ):
         await caller.bot_is_quiet()
         call_id = caller.call_id
-        events = operator.events(call_id)
-        assert (await anext(events))[0] == "call"
-        await operator.ask("POST", f"/calls/{call_id}/say", 204, json={"text": "We close in ten minutes."})
-        spoken = []
-        async for name, event in events:
-            if name == "Spoken":
-                spoken.append(event)
-                if event["done"]:
-                    break
+        spoken: list[dict[str, Any]] = []
+        async with http.stream("GET", url, params={"call_id": call_id}) as response:
+            events = sent_events(response)
+            assert (await anext(events))[1] == "call"
+            await operator.ask("POST", f"/calls/{call_id}/say", 204, json={"text": "We close in ten minutes."})
+            while not (spoken and spoken[-1]["done"]):
+                _, name, event = await anext(events)
+                spoken += [event] if name == "Spoken" else []
         assert (spoken[-1]["text"], spoken[-1]["interrupted"]) == ("We close in ten minutes.", False)
         assert {event["answer"] for event in spoken} == {2}, "the greeting was the first"
         assert all(spoken[-1]["text"].startswith(event["text"]) for event in spoken)
         await operator.ask("POST", f"/calls/{call_id}/transfer", 409, json={"target": "100"})
-        headers, url = keys.headers(Role.OPERATOR), f"{one.page}/api/v1/events"
-        async with httpx.AsyncClient(headers=headers, timeout=WAIT_S) as http:
-            params = {"call_id": call_id, "recent": "true"}
-            async with http.stream("GET", url, params=params) as response:
-                lines = response.aiter_lines()
-                names, places = [], []
-                while names[-2:] != ["Transfer", "Transfer"]:
-                    line = await anext(lines)
-                    if line.startswith("event:"):
-                        names.append(line[6:].strip())
-                    elif line.startswith("id:"):
-                        places.append(line[3:].strip())
-            assert names[:2] == ["call", "call"], "from its ringing on"
-            async with http.stream("GET", url, params=params, headers={"Last-Event-ID": places[-2]}) as response:
-                async for line in response.aiter_lines():
-                    if line.startswith("event:"):
-                        assert line[6:].strip() == "Transfer", "what was missed and nothing else"
-                        break
+        seen: list[tuple[str, str, dict[str, Any]]] = []
+        async with http.stream("GET", url, params={"call_id": call_id, "recent": "true"}) as response:
+            events = sent_events(response)
+            while not (seen and seen[-1][1:2] == ("Transfer",) and seen[-1][2]["outcome"] == "failed"):
+                seen.append(await anext(events))
+        assert seen[0][1:2] == ("call",)
+        assert seen[0][2]["state"] == "ringing", "all that is known of it"
+        place = next(place for place, name, _ in seen if name == "Transfer")
+        again = {"Last-Event-ID": place}
+        async with http.stream("GET", url, params={"call_id": call_id}, headers=again) as response:
+            _, name, event = await anext(sent_events(response))
+        assert (name, event["outcome"]) == ("Transfer", "failed"), "what was missed and nothing before it"
     await free_again(one)

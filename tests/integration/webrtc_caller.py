@@ -92,6 +92,8 @@ class Caller:
         ice: servers, and whether only relayed candidates may be used.
         trickle: candidates follow the offer instead of being in it.
         conceals: it conceals losses as a browser does; aiortc itself does not.
+        wants: more of its first offer: which persona answers, say.
+        key: that it presents.
     """
 
     def __init__(
@@ -101,12 +103,16 @@ class Caller:
         ice: RTCConfiguration | None = None,
         trickle: bool = False,
         conceals: bool = False,
+        wants: dict[str, object] | None = None,
+        key: str = "",
     ) -> None:
         self.page = page
         self._tls = tls
         self._ice = ice
         self._trickle = trickle
         self._conceals = conceals
+        self._wants = wants or {}
+        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
         self.secret = ""
         self.microphone = Microphone()
         self.messages: list[dict[str, Any]] = []
@@ -119,7 +125,7 @@ class Caller:
 
     async def call(self) -> None:
         """Places the call; raises httpx.HTTPStatusError when it is refused."""
-        await self._connect({})
+        await self._connect(self._wants)
 
     async def come_back(self) -> None:
         """Takes the call up again on a new connection, as a page does that was reloaded; raises like `call`."""
@@ -152,7 +158,7 @@ class Caller:
                 (await client.patch(f"{self.page}/api/offer", json=body)).raise_for_status()
 
     def _client(self) -> httpx.AsyncClient:
-        return httpx.AsyncClient(timeout=WAIT_S, verify=self._tls or False)
+        return httpx.AsyncClient(timeout=WAIT_S, verify=self._tls or False, headers=self._headers)
 
     async def hang_up(self) -> None:
         """Says goodbye as the page does, and closes the connection."""

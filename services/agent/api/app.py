@@ -14,10 +14,13 @@ from services.agent.api.middleware import Authentication
 from services.agent.api.personas import personas_router
 from services.agent.api.rates import Rates
 from services.agent.api.system import system_router
+from services.agent.api.voices import voices_router
 from services.agent.call_desk import CallDesk
 from services.agent.persona_store.desk import PersonaDesk
+from services.agent.persona_store.drafts import Drafts
 from services.agent.state.agents import AgentDirectory
 from services.agent.supervision.desk import ListeningDesk
+from services.agent.voices.desk import VoiceDesk
 from services.common.errors import ServiceError, WrongOrderError
 
 PATH = "/api/v1"
@@ -57,7 +60,9 @@ class Desks:
     calls: CallDesk
     listening: ListeningDesk
     agents: AgentDirectory
+    voices: VoiceDesk
     personas: PersonaDesk | None
+    drafts: Drafts
 
 
 def make_api(doors: Doors, desks: Desks) -> FastAPI:
@@ -89,7 +94,8 @@ def make_api(doors: Doors, desks: Desks) -> FastAPI:
     api.include_router(system_router(switchboard.around.models, desks.agents, switchboard.agent_id))
     api.include_router(calls_router(desks.calls))
     api.include_router(listening_router(desks.listening))
-    api.include_router(personas_router(desks.personas) if desks.personas is not None else _files_only())
+    api.include_router(voices_router(desks.voices))
+    api.include_router(personas_router(desks.personas, desks.drafts) if desks.personas is not None else _files_only())
     return api
 
 

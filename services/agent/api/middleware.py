@@ -8,7 +8,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.agent.api.keys import ApiKey, KeyRing
+from services.agent.api.keys import ApiKey, KeyRing, Role
 from services.agent.api.rates import Rates, address_group
 
 log = logging.getLogger("services.agent.access")
@@ -106,16 +106,20 @@ class SecurityHeaders:
 class PageGate:
     """Stands before what web pages call: so many requests per client, and a key if one is set.
 
+    The API's keys of operators open it too. `scope["state"]` then has the key that was presented.
+
     Args:
         paths: for which it stands.
-        key: finds the page key; an empty ring: none is needed.
+        page_key: finds the page key; an empty ring: none is needed.
+        keys: of the API.
     """
 
-    def __init__(self, app: ASGIApp, paths: tuple[str, ...], rates: Rates, key: KeyRing) -> None:
+    def __init__(self, app: ASGIApp, paths: tuple[str, ...], rates: Rates, page_key: KeyRing, keys: KeyRing) -> None:
         self._app = app
         self._paths = paths
         self._rates = rates
-        self._key = key
+        self._page_key = page_key
+        self._keys = keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves a request."""
@@ -124,10 +128,19 @@ class PageGate:
             if (wait := await self._rates.refused(_client(scope))) is not None:
                 await _too_many(wait)(scope, receive, send)
                 return
-            if len(self._key) and self._key.find(_bearer(scope)) is None:
+            key = self._find(_bearer(scope))
+            if key is not None:
+                scope.setdefault("state", {})["api_key"] = key
+            elif len(self._page_key):
                 await _unauthorized("this page needs a key", scope)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
+
+    def _find(self, secret: str) -> ApiKey | None:
+        if not secret:
+            return None
+        page_key, key = self._page_key.find(secret), self._keys.find(secret)
+        return page_key or (key if key is not None and key.role.includes(Role.OPERATOR) else None)
 
 
 class Authentication:
@@ -184,6 +197,11 @@ def key_of(state: Mapping[str, Any]) -> ApiKey:
     """The key that `Authentication` found."""
     key: ApiKey = state["api_key"]
     return key
+
+
+def casts(state: Mapping[str, Any]) -> bool:
+    """`PageGate` found a key: whoever has it may choose who answers."""
+    return "api_key" in state
 
 
 def _client(scope: Scope) -> str:

@@ -10,6 +10,7 @@ from services.agent.api.access import AdminKey, ViewerKey
 from services.agent.api.answers import PersonaBody, PersonaSummary, problems
 from services.agent.api.keys import ApiKey
 from services.agent.persona_store.desk import PersonaDesk
+from services.agent.persona_store.drafts import DRAFT_S, Drafts
 from services.agent.persona_store.versions import Version
 from services.agent.personas import Persona
 
@@ -54,13 +55,20 @@ class Rollback(BaseModel):
     version: int = Field(ge=1, le=999_999_999)
 
 
+class Draft(BaseModel):
+    """A persona that can be talked to once before it is stored."""
+
+    draft: str = Field(description="for a web page's offer: docs/webrtc.md")
+    expires_s: int
+
+
 class Valid(BaseModel):
     """The settings can be used, and are stored like this."""
 
     settings: dict[str, Any]
 
 
-def personas_router(desk: PersonaDesk) -> APIRouter:
+def personas_router(desk: PersonaDesk, drafts: Drafts) -> APIRouter:
     """The operations under `/personas`."""
     router = APIRouter(tags=["personas"])
 
@@ -89,6 +97,12 @@ def personas_router(desk: PersonaDesk) -> APIRouter:
         """Creates and replaces personas from a YAML stream: all of them, or none."""
         made = await desk.import_yaml(_text(await request.body()), key.name)
         return Imported(personas=[PersonaSummary.of(version) for version in made])
+
+    @router.post("/personas:try", dependencies=[AdminKey], responses=problems(422), openapi_extra=_SETTINGS)
+    async def try_out(settings: Settings) -> Draft:
+        """Checks settings and stores no persona: one web call can be placed with them, within a few minutes."""
+        persona = await desk.validate(settings)
+        return Draft(draft=await drafts.keep(persona), expires_s=DRAFT_S)
 
     @router.get("/personas/{name}", dependencies=[ViewerKey], responses=problems(404))
     async def get(name: Name, response: Response) -> PersonaBody:

@@ -43,6 +43,9 @@ class PersonaBook(Protocol):
             InvalidInputError: there is none.
         """
 
+    async def speaking_with(self, voice: str) -> list[str]:
+        """Names of the personas that have this voice."""
+
 
 class FixedBook:
     """Personas that do not change while the agent runs: those of its files."""
@@ -58,6 +61,10 @@ class FixedBook:
     async def named(self, name: str) -> StoredPersona:
         """See `PersonaBook`."""
         return _named(self._personas, name or self.default)
+
+    async def speaking_with(self, voice: str) -> list[str]:
+        """See `PersonaBook`."""
+        return _speaking(self._personas, voice)
 
 
 class LiveBook:
@@ -96,6 +103,10 @@ class LiveBook:
     async def named(self, name: str) -> StoredPersona:
         """See `PersonaBook`."""
         return _named(await self._now(), name or self.default)
+
+    async def speaking_with(self, voice: str) -> list[str]:
+        """See `PersonaBook`."""
+        return _speaking(await self._now(), voice)
 
     async def _now(self) -> Mapping[str, StoredPersona]:
         try:
@@ -159,3 +170,7 @@ def _named(personas: Mapping[str, StoredPersona], name: str) -> StoredPersona:
     if stored is None:
         raise InvalidInputError(f"no persona {name!r}; there are: {', '.join(sorted(personas))}")
     return stored
+
+
+def _speaking(personas: Mapping[str, StoredPersona], voice: str) -> list[str]:
+    return sorted(name for name, stored in personas.items() if stored.persona.voice == voice)

@@ -13,6 +13,7 @@ from services.agent.models import ModelServices
 from services.agent.personas import Persona, problems
 from services.agent.replicas.pool import Pool
 from services.agent.replicas.replica import Replica
+from services.agent.voices.keeper import VoiceKeeper
 from services.common.errors import InvalidInputError, UnavailableError
 from trunkline.v1 import decoder_pb2, lm_pb2
 
@@ -88,8 +89,9 @@ def from_yaml(text: str, variables: Sequence[str]) -> list[Persona]:
 class ModelChecks:
     """Checks personas against the models: prompts fit the context, half of which is for them, and voices are there."""
 
-    def __init__(self, models: ModelServices) -> None:
+    def __init__(self, models: ModelServices, voices: VoiceKeeper) -> None:
         self._models = models
+        self._voices = voices
 
     async def check(self, persona: Persona) -> None:
         """Asks the services only when need be: for a voice that is not the default one, for a prompt that is long.
@@ -103,13 +105,16 @@ class ModelChecks:
         await self._check_prompt(persona)
 
     async def _check_voice(self, persona: Persona) -> None:
+        names = await self._voices.names()
+        if persona.voice in names:
+            return
         request = decoder_pb2.SpeechDecoderInfoRequest()
         try:
             info = await _serving(self._models.decoder).stub.Info(request, timeout=ANSWER_S)
         except grpc.aio.AioRpcError as error:
             raise UnavailableError("the decoder cannot tell its voices now") from error
         if persona.voice not in info.voices:
-            known = ", ".join(info.voices) or "none but the default one (an empty name)"
+            known = ", ".join(sorted(names)) or "none but the default one (an empty name)"
             raise InvalidInputError(f"persona {persona.name!r}: voice: no {persona.voice!r}; there are: {known}")
 
     async def _check_prompt(self, persona: Persona) -> None:

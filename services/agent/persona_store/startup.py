@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Mapping
 
-from services.agent.models import ModelServices
 from services.agent.persona_store.book import FixedBook, LiveBook, PersonaBook, StoredPersona
 from services.agent.persona_store.catalogue import Catalogue
 from services.agent.persona_store.checks import ModelChecks
@@ -19,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 async def set_up_personas(
-    settings: AgentSettings, files: Mapping[str, Persona], connection: Connection, models: ModelServices, agent_id: str
+    settings: AgentSettings, files: Mapping[str, Persona], connection: Connection, checks: ModelChecks, agent_id: str
 ) -> tuple[PersonaBook, PersonaDesk | None]:
     """Stores what the files say, as far as it counts, and gives what calls and operators look personas up in.
 
@@ -27,7 +26,6 @@ async def set_up_personas(
         PersonaError: a file's persona cannot be used.
         OSError: Redis went away.
     """
-    checks = ModelChecks(models)
     try:
         for persona in files.values():
             await checks.check(persona)

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from random import Random
 from typing import Any, Generic, TypeVar
 
@@ -24,6 +24,8 @@ RESOLVE_S = 5.0  # between two look-ups of a name
 
 class Pool(Generic[S]):
     """Replicas of one stage, shared by all calls of an agent.
+
+    `welcome` is awaited, briefly, for each replica that comes up, before it is used.
 
     Args:
         deadlines: of the stage's streams.
@@ -47,6 +49,7 @@ class Pool(Generic[S]):
         self.patience = Patience(deadlines.late_s, deadlines.silence_s)
         self.budget = RetryBudget()
         self.random = random or Random()
+        self.welcome: Callable[[Replica[S]], Awaitable[None]] = _nothing
         self._fits = fits
         self._lookup = lookup
         self._resolve_s = resolve_s
@@ -126,7 +129,16 @@ class Pool(Generic[S]):
         """These are all there are: new ones are watched, those that are gone and dead are forgotten."""
         for address, server_name in addresses.items():
             if address not in self._replicas:
-                replica = Replica(self.stage, address, server_name, self._clock, self.random, self._fits, self._changed)
+                replica = Replica(
+                    self.stage,
+                    address,
+                    server_name,
+                    self._clock,
+                    self.random,
+                    self._fits,
+                    self._changed,
+                    lambda replica: self.welcome(replica),
+                )
                 self._replicas[address] = replica
                 replica.start()
         for replica in self.replicas:
@@ -141,3 +153,7 @@ class Pool(Generic[S]):
         self._news.set()
         for listener in list(self._listeners):
             listener()
+
+
+async def _nothing(_: Replica[S]) -> None:
+    """Nothing is to be done first."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from enum import Enum
 from random import Random
 from typing import Any, Generic, TypeVar
@@ -47,6 +47,7 @@ class Replica(Generic[S]):
         server_name: that its certificate bears, where it is not the address's host.
         fits: says what keeps it from being used, of its Info; nothing when it can be.
         changed: called when it can be used from now on, or cannot any more.
+        welcome: awaited before it is used, each time that it comes up.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Replica(Generic[S]):
         random: Random,
         fits: Callable[[Any], str],
         changed: Callable[[], None],
+        welcome: "Callable[[Replica[S]], Awaitable[None]]",
     ) -> None:
         self.stage = stage
         self.address = address
@@ -69,6 +71,7 @@ class Replica(Generic[S]):
         self._random = random
         self._fits = fits
         self._changed = changed
+        self._welcome = welcome
         self._held_then = 0
         self._unfit = ""
         self._channel = channel(address, _OPTIONS, server_name=server_name)
@@ -138,6 +141,7 @@ class Replica(Generic[S]):
             return
         if self.state is not State.SERVING:
             await self._ask()  # it may be another process than before
+            await self._welcome(self)
             self.breaker.success()
             self._become(State.SERVING)
 

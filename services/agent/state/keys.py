@@ -55,6 +55,24 @@ class Keys:
         """String with a TTL: the last call of a phone caller with a persona."""
         return f"{self.prefix}caller:{{{digest}}}"
 
+    @property
+    def voices(self) -> str:
+        """Hash: what is told of each voice."""
+        return f"{self.prefix}voices:{{voices}}"
+
+    @property
+    def voices_gone(self) -> str:
+        """Hash: when voices were deleted, by their id at the decoders."""
+        return f"{self.voices}:gone"
+
+    def voice(self, name: str) -> str:
+        """Hash: a voice's reference, and who consented to it."""
+        return f"{self.prefix}voice:{{voices}}:{name}"
+
+    def draft(self, digest: str) -> str:
+        """String with a TTL: a persona that is tried before it is stored."""
+        return f"{self.prefix}draft:{{{digest}}}"
+
     def persona(self, name: str) -> str:
         """Hash: a persona's newest version."""
         return f"{self.prefix}persona:{{personas}}:{name}"

@@ -1,3 +1,5 @@
+import socket
+
 import pytest
 from pydantic import ValidationError
 
@@ -55,8 +57,19 @@ def test_public_names() -> None:
         {"public_url": "https://voice.example.com/?a=1"},
         {"media_url": "https://voice.example.com"},
         {"recording_format": "mp3"},
+        {"agent_url": "wss://agent.example.com"},
+        {"agent_url": "http://agent.example.com/?a=1"},
     ],
 )
 def test_unusable_values_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         AgentSettings(**wrong)  # type: ignore[arg-type]
+
+
+def test_where_others_reach_an_agent() -> None:
+    assert AgentSettings(http_listen="10.0.0.5:8080").reached_at(8080) == "http://10.0.0.5:8080"
+    assert AgentSettings(http_listen="10.0.0.5:0").reached_at(41_000) == "http://10.0.0.5:41000"
+    assert AgentSettings(http_listen="[::1]:8080").reached_at(8080) == "http://[::1]:8080"
+    assert AgentSettings(http_listen="0.0.0.0:8080").reached_at(8080) == f"http://{socket.gethostname()}:8080"
+    behind = AgentSettings(http_listen="0.0.0.0:8080", agent_url="https://a.example.com/one/")
+    assert behind.reached_at(8080) == "https://a.example.com/one"

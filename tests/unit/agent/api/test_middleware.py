@@ -44,7 +44,13 @@ def client(
             Route("/healthz", ok),
         ]
     )
-    app.add_middleware(PageGate, paths=("/api/offer",), rates=Rates(page_rate), key=KeyRing.of_page(page_key))
+    app.add_middleware(
+        PageGate,
+        paths=("/api/offer",),
+        rates=Rates(page_rate),
+        page_key=KeyRing.of_page(page_key),
+        keys=KeyRing.parse(keys),
+    )
     transport = httpx.ASGITransport(AccessLog(SecurityHeaders(app, "/api/v1", tls=True)))
     return httpx.AsyncClient(transport=transport, base_url="http://agent")
 
@@ -97,15 +103,23 @@ async def test_too_many_guesses_from_one_address() -> None:
 
 
 async def test_pages_are_counted_and_may_need_a_key() -> None:
-    async with client(page_rate="3/hour", page_key="page-secret") as agent:
+    viewer, line = new_key("bob", Role.VIEWER)
+    async with client(keys=line, page_rate="3/hour", page_key="page-secret") as agent:
         assert (await agent.post("/api/offer")).status_code == 401
-        assert (await agent.post("/api/offer", headers=BEARER)).status_code == 401, "a key of the API is none of pages"
+        theirs = {"Authorization": f"Bearer {viewer}"}
+        assert (await agent.post("/api/offer", headers=theirs)).status_code == 401, "a viewer's key is none of pages"
         assert (await agent.post("/api/offer", headers={"Authorization": "Bearer page-secret"})).status_code == 200
         answer = await agent.post("/api/offer", headers={"Authorization": "Bearer page-secret"})
         assert answer.status_code == 429
         assert "Retry-After" in answer.headers
     async with client() as agent:
         assert (await agent.post("/api/offer")).status_code == 200, "without one set, none is needed"
+
+
+async def test_who_may_place_calls_by_the_api_may_place_them_from_a_page() -> None:
+    async with client(page_key="page-secret") as agent:
+        assert (await agent.post("/api/offer", headers=BEARER)).status_code == 200
+        assert (await agent.post("/api/offer", headers={"Authorization": "Bearer other"})).status_code == 401
 
 
 async def test_security_headers() -> None:
