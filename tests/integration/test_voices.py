@@ -176,7 +176,7 @@ async def test_a_voice_from_its_clip_to_its_deletion(
 
         await admin.ask("DELETE", "/personas/clerk", 204, headers={"If-Match": "*"})
         names, client = Names(PREFIX), redis.Redis.from_url(tiny_stack.redis_url, decode_responses=True)
-        stored = str(await client.hgetall(names.voice("anna")))  # type: ignore[misc]  # of redis, for both its clients
+        stored = str(await client.hgetall(names.voice("anna")))
         assert len(stored) > 10_000
         assert WHO not in stored, "sealed"
         await operator.ask("DELETE", "/voices/anna", 403)
