@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from typing import Any
+from typing import Any, TypeAlias
 
 import grpc
 
@@ -23,7 +23,7 @@ WELCOME_S = 3.0  # a replica that comes up waits so long for its voices at most;
 REGISTER_S = 30.0
 LOOK_S = 2.0
 
-Decoder = Replica[decoder_pb2_grpc.SpeechDecoderAsyncStub]
+Decoder: TypeAlias = "Replica[decoder_pb2_grpc.SpeechDecoderAsyncStub]"
 
 
 class VoiceKeeper:
