@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -240,8 +240,8 @@ def _announce(
     settings: AgentSettings, port: int, switchboard: Switchboard, agents: AgentDirectory, stack: AsyncExitStack
 ) -> None:
     """Other agents, and whoever asks them, know of this one while it runs."""
-    address, started = settings.reached_at(port), time.time()
-    slots = switchboard.slots
+    slots, redis = switchboard.slots, switchboard.around.store.redis
+    address, started = settings.reached_at(port, _own_address(redis.address.hosts)), time.time()
 
     def card(now: float) -> AgentCard:
         calls, capacity = slots.active, switchboard.capacity
@@ -258,6 +258,17 @@ def _announce(
                 await agents.withdraw(switchboard.agent_id)
 
     stack.push_async_callback(withdraw)
+
+
+def _own_address(peers: Sequence[tuple[str, int]]) -> str:
+    """This machine's address on its way to the first of some peers that has one; its name where there is none."""
+    for peer in peers:
+        with contextlib.suppress(OSError):
+            family, kind, _, _, target = socket.getaddrinfo(*peer, type=socket.SOCK_DGRAM)[0]
+            with socket.socket(family, kind) as probe:
+                probe.connect(target)  # sends nothing
+                return str(probe.getsockname()[0])
+    return socket.gethostname()
 
 
 def _tell_kubernetes(settings: AgentSettings, agent_id: str, slots: Slots, stack: AsyncExitStack) -> None:

@@ -1,7 +1,6 @@
 """What the agent can be told: `python -m services.agent --help`, or environment variables `TRUNKLINE_AGENT_...`."""
 
 import re
-import socket
 from pathlib import Path
 from typing import Literal
 
@@ -204,15 +203,16 @@ class AgentSettings(StateSettings):
             return None
         return self.http_certificate, self.http_key
 
-    def reached_at(self, port: int) -> str:
-        """URL of this agent's HTTP side for others; of this machine's name where it listens on all addresses.
+    def reached_at(self, port: int, own: str) -> str:
+        """URL of this agent's HTTP side for others.
 
         Args:
             port: that it listens on.
+            own: address of this machine, for an agent that listens on all of them.
         """
         host, _ = split_address(self.http_listen)
         if host in ("0.0.0.0", "::"):  # noqa: S104  compared, not bound
-            host = socket.gethostname()
+            host = own
         scheme = "https" if self.http_certificate is not None else "http"
         return self.agent_url or f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 

@@ -32,7 +32,7 @@ async def until(condition: Callable[[], bool], what: Callable[[], object], secon
 def tasks() -> set[str]:
     """Names of the tasks of calls; aiortc's and gRPC's own come and go under other names."""
     names = {task.get_name() for task in asyncio.all_tasks()}
-    ours = ("call-", "floor-", "player-", "utterance-", "recorder-", "pipeline-", "screen-", "lm-session-")
+    ours = ("call-", "floor-", "player-", "utterance-", "recorder-", "pipeline-", "screen-", "lm-session-", "spoken-")
     return {name for name in names if name.startswith(ours) or "Processor" in name or "Transport" in name}
 
 

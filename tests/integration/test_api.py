@@ -116,6 +116,10 @@ async def test_the_contract_is_published(one: Agent) -> None:
         contract = (await agent.get(f"{one.page}/api/v1/openapi.json")).json()
     assert "/personas/{name}/rollback" in contract["paths"]
     assert "429" in contract["paths"]["/calls"]["get"]["responses"]
+    listened = contract["paths"]["/calls/{call_id}/audio"]["get"]["responses"]
+    assert list(listened["200"]["content"]) == ["audio/L16;rate=16000;channels=2"]
+    assert set(contract["components"]["schemas"]["Problem"]["properties"]) == {"detail", "agent", "address"}
+    assert "multipart/form-data" in contract["paths"]["/voices"]["post"]["requestBody"]["content"]
 
 
 async def test_calls_are_listed_watched_spoken_to_and_ended(one: Agent, keys: Keys) -> None:

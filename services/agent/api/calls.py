@@ -177,7 +177,7 @@ def calls_router(desk: CallDesk) -> APIRouter:
             str, Header(max_length=64, description="id of the last event seen: what followed comes first")
         ] = "",
     ) -> AsyncIterator[AsyncIterator[Happening]]:
-        if call_id and not switchboard.holds(call_id) and not last_event_id:
+        if call_id and not switchboard.holds(call_id) and switchboard.around.bus.since(last_event_id) is None:
             await desk.here(call_id)
         with streams.take(), desk.watching(call_id, last_event_id, recent) as happenings:
             yield happenings

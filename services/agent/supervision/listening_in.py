@@ -101,6 +101,8 @@ class ListeningIn:
             caller, bot = self._sides
             caller.remove_event_handler(PUSHED, self._from_caller)
             bot.remove_event_handler(PUSHED, self._to_caller)
+            if self._closed:
+                self._sides = None
 
     def _from_caller(self, _: FrameProcessor, frame: Frame) -> None:
         if self._timeline is not None and isinstance(frame, InputAudioRawFrame):

@@ -1,5 +1,3 @@
-import socket
-
 import pytest
 from pydantic import ValidationError
 
@@ -67,9 +65,10 @@ def test_unusable_values_are_refused(wrong: dict[str, object]) -> None:
 
 
 def test_where_others_reach_an_agent() -> None:
-    assert AgentSettings(http_listen="10.0.0.5:8080").reached_at(8080) == "http://10.0.0.5:8080"
-    assert AgentSettings(http_listen="10.0.0.5:0").reached_at(41_000) == "http://10.0.0.5:41000"
-    assert AgentSettings(http_listen="[::1]:8080").reached_at(8080) == "http://[::1]:8080"
-    assert AgentSettings(http_listen="0.0.0.0:8080").reached_at(8080) == f"http://{socket.gethostname()}:8080"
+    assert AgentSettings(http_listen="10.0.0.5:8080").reached_at(8080, "10.9.9.9") == "http://10.0.0.5:8080"
+    assert AgentSettings(http_listen="10.0.0.5:0").reached_at(41_000, "10.9.9.9") == "http://10.0.0.5:41000"
+    assert AgentSettings(http_listen="[::1]:8080").reached_at(8080, "10.9.9.9") == "http://[::1]:8080"
+    assert AgentSettings(http_listen="0.0.0.0:8080").reached_at(8080, "10.9.9.9") == "http://10.9.9.9:8080"
+    assert AgentSettings(http_listen="[::]:8080").reached_at(8080, "fd00::9") == "http://[fd00::9]:8080"
     behind = AgentSettings(http_listen="0.0.0.0:8080", agent_url="https://a.example.com/one/")
-    assert behind.reached_at(8080) == "https://a.example.com/one"
+    assert behind.reached_at(8080, "10.9.9.9") == "https://a.example.com/one"
