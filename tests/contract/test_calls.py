@@ -117,6 +117,12 @@ async def test_say_is_heard_as_captions_and_turns(desk: Desk, agent: Agent) -> N
         while said.count("minutes.") < 1:
             said += (await watch.until("caption")).caption.text
         assert said.endswith("We close in ten minutes.")
+        spoken = (await watch.until("spoken")).spoken
+        while not (spoken.done and spoken.answer == 2):  # the greeting was the first
+            spoken = (await watch.until("spoken")).spoken
+        assert (spoken.text, spoken.interrupted) == ("We close in ten minutes.", False)
+        quality = (await watch.until("quality")).quality
+        assert quality.received.packets > 0
         await caller.until(lambda: "We close in ten minutes." in caller.captions(), "the page shows it")
 
 
@@ -172,6 +178,11 @@ async def test_what_a_leg_cannot_do_is_a_failed_precondition(desk: Desk, agent: 
             desk.stub.Transfer(calls_pb2.TransferRequest(call_id=caller.call_id, target="sip:a@example.com"))
         )
         assert (code, "WebRTC" in detail) == (grpc.StatusCode.FAILED_PRECONDITION, True)
+        watch = Watch(desk, caller.call_id)
+        with pytest.raises(grpc.aio.AioRpcError):
+            await desk.stub.Transfer(calls_pb2.TransferRequest(call_id=caller.call_id, target="sip:a@example.com"))
+        outcomes = [(await watch.until("transfer")).transfer.outcome for _ in range(2)]
+        assert outcomes == [calls_pb2.TRANSFER_OUTCOME_STARTED, calls_pb2.TRANSFER_OUTCOME_FAILED]
         code, _ = await status_of(desk.stub.SendDtmf(calls_pb2.SendDtmfRequest(call_id=caller.call_id, digits="12#")))
         assert code is grpc.StatusCode.FAILED_PRECONDITION
     code, detail = await status_of(desk.stub.Dial(calls_pb2.DialRequest(target="sip:a@example.com")))

@@ -237,6 +237,16 @@ async def test_voices(checkpoint: Checkpoint) -> None:
         assert spoken != await service.speak(codes(values))
 
 
+async def test_a_voice_is_forgotten(checkpoint: Checkpoint) -> None:
+    async with Service(checkpoint) as service:
+        assert not (await service.info()).speaker_model
+        voice, other = await service.register(3.0, 37), await service.register(3.0, 37, fill=1)
+        for _ in range(2):  # what is not there is forgotten already
+            await service.stub.ForgetVoice(pb.ForgetVoiceRequest(voice_id=voice))
+        assert list((await service.info()).voices) == [other]
+        assert (await service.refusal(config(voice_id=voice)))[0] == grpc.StatusCode.NOT_FOUND
+
+
 async def test_voices_are_bounded(checkpoint: Checkpoint) -> None:
     async with Service(checkpoint) as service:
         voices = [await service.register(3.0, 38, fill) for fill in range(MAX_VOICES + 1)]

@@ -92,6 +92,10 @@ async def test_a_voice_is_registered_at_triton(twins: list[Running]) -> None:
     assert np.abs(local - over_triton).max() <= 1
     plain = sound(await synthesize(twins[1], codes(some_codes(30))))
     assert np.abs(plain - over_triton).max() > 10
+    for service in twins:
+        await service.stub.ForgetVoice(pb.ForgetVoiceRequest(voice_id=voice))
+        info = await service.stub.Info(pb.SpeechDecoderInfoRequest())
+        assert (list(info.voices), info.speaker_model) == ([], False)
 
 
 @pytest.mark.parametrize(
