@@ -86,6 +86,17 @@ async def hears_both(ear: Ear, operator: Client, call_id: str, play: Callable[[]
     assert not has_tone(ear.heard()[1][-RATE:], RATE, HERTZ)
 
 
+async def the_call(viewer: Client) -> dict[str, Any]:
+    """The only one, once it is answered: a caller knows of that before the agent has its media."""
+    end = time.monotonic() + WAIT_S
+    while True:
+        calls: list[dict[str, Any]] = (await viewer.ask("GET", "/calls", 200)).json()["calls"]
+        if [call["state"] for call in calls] == ["live"]:
+            return calls[0]
+        assert time.monotonic() < end, calls
+        await asyncio.sleep(0.05)
+
+
 async def listeners(viewer: Client, call_id: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = (await viewer.ask("GET", f"/calls/{call_id}/listeners", 200)).json()["listeners"]
     return found
@@ -150,7 +161,7 @@ async def test_a_phone_call_is_listened_to_and_its_quality_is_told(
         phone(tmp_path) as handset,
     ):
         await handset.call(one.sip_uri)
-        (call,) = (await operator.ask("GET", "/calls", 200)).json()["calls"]
+        call = await the_call(operator)
         assert (call["leg"], call["agent"], call["here"], call["may_listen"]) == ("sip", "first", True, True)
         async with listening(one, keys, call["call_id"]) as ear:
             await hears_both(ear, operator, call["call_id"], lambda: handset.play(tone(HERTZ, 60, PHONE_RATE)))
@@ -167,7 +178,7 @@ async def test_a_phone_call_is_listened_to_and_its_quality_is_told(
 async def test_a_carrier_s_call_is_listened_to(agents: tuple[Agent, Agent], keys: Keys) -> None:
     one, _ = agents
     async with Client(one, keys, Role.OPERATOR) as operator, carrier_caller.calling(one, "twilio") as line:
-        (call,) = (await operator.ask("GET", "/calls", 200)).json()["calls"]
+        call = await the_call(operator)
         async with listening(one, keys, call["call_id"]) as ear:
             await hears_both(ear, operator, call["call_id"], lambda: line.play(tone(HERTZ, 60, PHONE_RATE)))
     await free_again(one)

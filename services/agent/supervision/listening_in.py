@@ -58,16 +58,18 @@ class ListeningIn:
             bot: pushes what goes to the caller, and interruptions of it.
         """
         self._sides = caller, bot
+        if self._earpieces:
+            self._begin(caller, bot)
 
     @contextlib.contextmanager
     def join(self) -> Iterator[Earpiece]:
-        """What is heard from now on; it ends with the call."""
+        """What is heard from now on, or from the answer on; it ends with the call."""
         earpiece = Earpiece(RATE)
-        if self._closed or self._sides is None:
+        if self._closed:
             earpiece.close()
             yield earpiece
             return
-        if not self._earpieces:
+        if not self._earpieces and self._sides is not None:
             self._begin(*self._sides)
         self._earpieces.add(earpiece)
         earpiece.put(np.zeros((int(CHUNK_S * RATE), 2), np.int16))  # a listener knows at once that they are through

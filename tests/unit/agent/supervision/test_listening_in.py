@@ -129,9 +129,16 @@ async def test_it_ends_with_the_call() -> None:
         assert [piece async for piece in late] == []
 
 
-async def test_nobody_hears_a_call_that_is_not_answered() -> None:
-    with ListeningIn("call", lambda: False).join() as earpiece:
-        assert [piece async for piece in earpiece] == []
+async def test_who_listens_before_the_answer_hears_what_follows_it() -> None:
+    call = Call()
+    listening, caller, bot = ListeningIn("call", lambda: False, lambda: call.now), Side(), Side()
+    with listening.join() as earpiece:
+        await anext(earpiece)
+        listening.connect(caller, bot)
+        call.caller = caller
+        call.speak(80, caller=1000)
+        assert (await take(earpiece, RATE)).any()
+    assert not caller.handlers
 
 
 async def test_a_slow_listener_loses_audio_and_is_live_again() -> None:
