@@ -13,8 +13,24 @@ from tests.integration.api import WAIT_S, Keys
 from tests.integration.stack import Agent
 
 RATE = 16_000
+LOUD = 300
 
 Pcm = npt.NDArray[np.int16]
+
+
+def loud_s(pcm: Pcm) -> float:
+    """Seconds of pieces of 20 ms with sound in them."""
+    pieces = np.abs(pcm[: len(pcm) // 320 * 320].astype(np.int32)).reshape(-1, 320).max(axis=1, initial=0)
+    return float((pieces > LOUD).sum() * 0.02)
+
+
+def tone_s(pcm: Pcm, hertz: float) -> float:
+    """Seconds of pieces of 50 ms that are this tone and little else; a busy machine leaves gaps between them."""
+    pieces = pcm[: len(pcm) // 800 * 800].reshape(-1, 800) * np.hanning(800)
+    spectra = np.abs(np.fft.rfft(pieces, axis=1)) ** 2
+    middle = round(hertz * 800 / RATE)
+    near, whole = spectra[:, middle - 2 : middle + 3].sum(axis=1), spectra.sum(axis=1)
+    return float(((near > 0.9 * whole) & (whole > LOUD**2 * 800)).sum() * 0.05)
 
 
 class Ear:
