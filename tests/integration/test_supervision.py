@@ -60,10 +60,11 @@ def agents(tiny_stack: Stack, keys: Keys, tmp_path_factory: pytest.TempPathFacto
 
 
 async def until(condition: Callable[[], bool], what: str) -> None:
+    """Looks now and then: to look through all that was heard takes its time, and callers run in this process too."""
     end = time.monotonic() + WAIT_S
     while not condition():
         assert time.monotonic() < end, what
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.3)
 
 
 async def hears_both(ear: Ear, operator: Client, call_id: str, play: Callable[[], Any]) -> None:
