@@ -15,6 +15,7 @@ import numpy.typing as npt
 import soxr
 import typer
 
+from services.common.grpc_server import Server, Slots
 from services.decoder.blocks import BlockSchedule
 from services.decoder.servicer import make_server as decoder_server
 from services.decoder.utterance import Pcm
@@ -22,7 +23,6 @@ from services.lm.engine import Added, Emit, Finished, GenerationSettings, Kind, 
 from services.lm.prompt import ChatTemplate
 from services.lm.servicer import SERVICE as LM_SERVICE
 from services.lm.servicer import VoiceLMServicer
-from services.common.grpc_server import Server, Slots
 from services.tokenizer.engine import TokenizerInfo
 from services.tokenizer.servicer import make_server as tokenizer_server
 from services.tokenizer.streaming import Tokens
@@ -231,7 +231,8 @@ class SaidUtterance:
 class NoVoices:
     """There are none."""
 
-    ids: list[str] = []
+    def __init__(self) -> None:
+        self.ids: list[str] = []
 
 
 class EchoDecoder:
@@ -240,11 +241,11 @@ class EchoDecoder:
     sample_rate = SAID_RATE
     token_rate = 1 / TOKEN_S
     revision = "echo"
-    voices = NoVoices()
 
     def __init__(self, memory: Memory) -> None:
         self._memory = memory
         self.codebook_size = memory.codebook
+        self.voices = NoVoices()
 
     def open(self, seed: int, voice_id: str) -> SaidUtterance:
         """A new utterance."""
@@ -259,7 +260,9 @@ def lm_server(template: ChatTemplate, address: str) -> Server:
     """The LM's service."""
     slots = Slots(CAPACITY, "sessions")
     servicer = VoiceLMServicer(EchoEngine(template), template, slots, "echo")
-    return Server(LM_SERVICE, lambda server: lm_pb2_grpc.add_VoiceLMServicer_to_server(servicer, server), address, slots)
+    return Server(
+        LM_SERVICE, lambda server: lm_pb2_grpc.add_VoiceLMServicer_to_server(servicer, server), address, slots
+    )
 
 
 async def serve() -> None:

@@ -29,7 +29,7 @@ class Hearing:
         return sum(sound for _, _, sound in self.arrivals)
 
     def gaps_s(self) -> list[float]:
-        """How much later than 20 ms after the one before it each packet came that is part of a run of sound, seconds."""
+        """How much later than 20 ms after the one before it each packet of a run of sound came, seconds."""
         pairs = zip(self.arrivals, self.arrivals[1:], strict=False)
         return [max(0.0, after[0] - before[0] - 0.02) for before, after in pairs if before[2] and after[2]]
 

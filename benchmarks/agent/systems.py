@@ -84,8 +84,12 @@ async def until_it_answers(url: str, child: asyncio.subprocess.Process, log: Pat
                 if (await client.get(url)).is_success:
                     return
             if child.returncode is not None or time.monotonic() > end:
-                raise RuntimeError(f"no answer from {url}: {log.read_text(errors='replace')[-500:]}")
+                raise RuntimeError(f"no answer from {url}: {_tail(log)}")
             await asyncio.sleep(0.1)
+
+
+def _tail(log: Path) -> str:
+    return log.read_text(errors="replace")[-500:]
 
 
 @contextlib.asynccontextmanager
@@ -103,9 +107,9 @@ async def echo_models(directory: Path) -> AsyncIterator[tuple[str, str, str]]:
     log = directory / "echo-models.log"
     async with process([sys.executable, "-m", "benchmarks.agent.echo_models"], log) as child:
         end = time.monotonic() + START_S
-        while (match := PORTS.search(log.read_text(errors="replace"))) is None:
+        while (match := PORTS.search(_tail(log))) is None:
             if child.returncode is not None or time.monotonic() > end:
-                raise RuntimeError(f"the echoing models did not start: {log.read_text(errors='replace')[-500:]}")
+                raise RuntimeError(f"the echoing models did not start: {_tail(log)}")
             await asyncio.sleep(0.1)
         tokenizer, lm, decoder = (f"{HOST}:{port}" for port in match.groups())
         yield tokenizer, lm, decoder
