@@ -24,6 +24,7 @@ STOP_S = 30.0
 SIP_WORKERS = 2
 CAPACITY = 64
 PERSONA = "name: default\nprompt: Say what you hear.\n"  # no greeting: whoever calls is heard from the first moment
+SERVING = re.compile(r"agent: serving on port")
 PORTS = re.compile(r"serving on ports (\d+) (\d+) (\d+)")
 
 
@@ -88,6 +89,20 @@ async def until_it_answers(url: str, child: asyncio.subprocess.Process, log: Pat
             await asyncio.sleep(0.1)
 
 
+async def until_it_says(what: re.Pattern[str], child: asyncio.subprocess.Process, log: Path) -> re.Match[str]:
+    """Until a process has said something.
+
+    Raises:
+        RuntimeError: it ended, or does not say it in time.
+    """
+    end = time.monotonic() + START_S
+    while (match := what.search(_tail(log))) is None:
+        if child.returncode is not None or time.monotonic() > end:
+            raise RuntimeError(f"{log.stem} did not start: {_tail(log)}")
+        await asyncio.sleep(0.1)
+    return match
+
+
 def _tail(log: Path) -> str:
     return log.read_text(errors="replace")[-500:]
 
@@ -106,12 +121,8 @@ async def echo_models(directory: Path) -> AsyncIterator[tuple[str, str, str]]:
     """Addresses of tokenizer, LM and decoder, all of which echo."""
     log = directory / "echo-models.log"
     async with process([sys.executable, "-m", "benchmarks.agent.echo_models"], log) as child:
-        end = time.monotonic() + START_S
-        while (match := PORTS.search(_tail(log))) is None:
-            if child.returncode is not None or time.monotonic() > end:
-                raise RuntimeError(f"the echoing models did not start: {_tail(log)}")
-            await asyncio.sleep(0.1)
-        tokenizer, lm, decoder = (f"{HOST}:{port}" for port in match.groups())
+        ports = (await until_it_says(PORTS, child, log)).groups()
+        tokenizer, lm, decoder = (f"{HOST}:{port}" for port in ports)
         yield tokenizer, lm, decoder
 
 
@@ -138,7 +149,7 @@ async def agent(directory: Path, persona: str = PERSONA) -> AsyncIterator[System
         ]  # fmt: skip
         log = directory / "agent.log"
         async with process(command, log) as child:
-            await until_it_answers(f"http://{HOST}:{http_port}/readyz", child, log)
+            await until_it_says(SERVING, child, log)
             workers = children(child.pid)
             ports = tuple(sip_port + 2 * number for number in range(SIP_WORKERS))
             yield System("agent", (child.pid, *workers), f"http://{HOST}:{http_port}", ports)

@@ -47,7 +47,7 @@ from services.agent.state.tokens import ResumeTokens
 from services.agent.state.undertaker import bury_lost
 from services.agent.switchboard import Switchboard
 from services.agent.turns import TurnSettings
-from services.agent.voice_activity import EndOfTurn
+from services.agent.voice_activity import EndOfTurn, voice_model
 from services.agent.web_calls import WebCalls
 from services.common.errors import SetupError
 from services.common.grpc_server import Server, Slots
@@ -133,6 +133,7 @@ async def start(settings: AgentSettings, stack: AsyncExitStack) -> Running:
     limits = await models.connect(settings.wait_for_models, INPUT_RATE)
     book, persona_desk = await set_up_personas(settings, personas, connection, models, agent_id)
     returns = Returns(store, PersonaStore(connection))
+    voice_model()
     end_of_turn = EndOfTurn()
     stack.push_async_callback(end_of_turn.close)
     bus = EventBus()

@@ -8,6 +8,7 @@ import asyncio
 import fractions
 import time
 from collections.abc import Callable
+from typing import cast
 
 import numpy as np
 from aiortc import MediaStreamTrack
@@ -22,6 +23,7 @@ RATE = 48_000
 PACKET_SAMPLES = RATE // 50
 PACKET_BYTES = PACKET_SAMPLES * 2
 HELD_UP_S = 0.1  # silence this late is left out
+SETTLED = 10  # packets of silence after which the encoder makes the same one again and again
 TIME_BASE = fractions.Fraction(1, RATE)
 
 
@@ -41,6 +43,8 @@ class BotAudio(MediaStreamTrack):
         self._sent = 0  # samples
         self._pcm = bytearray()
         self._written = asyncio.Event()
+        self._silent = 0  # packets of silence in a row
+        self._silence = b""  # one of them, once settled: to encode silence costs as much as speech
         codec = AudioCodecContext.create("libopus", "w")
         codec.sample_rate, codec.layout, codec.format, codec.bit_rate = RATE, "mono", "s16", BIT_RATE
         codec.time_base = TIME_BASE
@@ -69,9 +73,9 @@ class BotAudio(MediaStreamTrack):
             await self._due()
             if self.readyState != "live":
                 raise MediaStreamError
-            packets = await asyncio.get_running_loop().run_in_executor(None, self._codec.encode, self._next_frame())
-            if packets:
-                packet: Packet[AudioStream] = packets[0]
+            self._silent = 0 if self._pcm else self._silent + 1
+            packet = self._same_silence() or await self._encoded()
+            if packet is not None:
                 packet.pts, packet.time_base = self._sent - PACKET_SAMPLES, TIME_BASE
                 return packet
 
@@ -95,6 +99,20 @@ class BotAudio(MediaStreamTrack):
                 return
             if self.readyState != "live":
                 return
+
+    def _same_silence(self) -> "Packet[AudioStream] | None":
+        """Any packet can follow any other (RFC 6716 section 4), so one of silence can be sent for all of them."""
+        if self._silent <= SETTLED or not self._silence:
+            return None
+        self._sent += PACKET_SAMPLES
+        return cast("Packet[AudioStream]", Packet(self._silence))
+
+    async def _encoded(self) -> "Packet[AudioStream] | None":
+        loop = asyncio.get_running_loop()
+        packets = await loop.run_in_executor(None, self._codec.encode, self._next_frame())
+        if self._silent == SETTLED:
+            self._silence = bytes(packets[0]) if packets else b""
+        return packets[0] if packets else None
 
     def _next_frame(self) -> AudioFrame:
         pcm = bytes(self._pcm[:PACKET_BYTES]).ljust(PACKET_BYTES, b"\0")
