@@ -9,11 +9,15 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.status import Status
 
+from benchmarks.agent import soak_report
 from benchmarks.agent.findings import cost, limit
 from benchmarks.agent.measuring import Sample, measure
+from benchmarks.agent.soak import soak
 from benchmarks.agent.systems import both
 from benchmarks.report import Section, write
+from loadtest.run import Progress
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "benchmarks"
 WARM_S = 5.0
@@ -50,6 +54,35 @@ def measure_limit(calls: Calls = "4,6,8,12,16", seconds: Seconds = 20.0, out: Ou
     levels = _levels(calls)
     samples = asyncio.run(_limits(levels, seconds))
     _write(out, "agent-limit", "WebRTC calls that one agent carries", samples, limit(samples))
+
+
+@app.command("soak")
+def measure_soak(
+    calls: Annotated[int, typer.Option(min=20, help="calls that count")] = 2000,
+    warm: Annotated[int, typer.Option(min=1, help="calls before them")] = 60,
+    out: Out = DOCS,
+) -> None:
+    """Short calls over both legs, many hung up at a random moment: none may fail, nothing of them may be left.
+
+    Takes about half a second a call: 17 minutes by default.
+    """
+    began = time.time()
+    with console.status("starting") as status:
+        soaked = asyncio.run(soak(calls, warm, lambda progress: _tell(status, progress)))
+    circumstances = (
+        f"{calls} calls after {warm} that do not count; {os.cpu_count()} cores ({platform.machine()}), "
+        f"{time.strftime('%d %B %Y', time.gmtime(began))}, load {os.getloadavg()[2]:.1f} over the last quarter of an "
+        "hour. Made by `make soak` (`python -m benchmarks.agent soak`)."
+    )
+    console.print(f"written: {soak_report.write(soaked, out, circumstances)}")
+    wrong = soak_report.objections(soaked)
+    console.print("; ".join(wrong) or "passed")
+    raise typer.Exit(1 if wrong else 0)
+
+
+def _tell(status: Status, progress: Progress) -> None:
+    ended = ", ".join(f"{outcome} {count}" for outcome, count in sorted(progress.outcomes.items()))
+    status.update(f"{progress.at_s:.0f} s: {progress.live} calls; ended: {ended or 'none'}")
 
 
 def _levels(calls: str) -> list[int]:

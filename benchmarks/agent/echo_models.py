@@ -37,6 +37,8 @@ MAX_SECONDS = 30
 CONTEXT = 8192
 STEP_S = 0.01  # between two tokens of an answer
 CAPACITY = 256
+TONE_HZ = 450.0  # whole periods in a token: what a text sounds like
+CHARACTERS = 1.5  # of a text to a token of its speech
 HOST = "127.0.0.1"
 
 Samples = npt.NDArray[np.int16]
@@ -51,12 +53,18 @@ class Memory:
 
     def __init__(self, codebook: int) -> None:
         self.codebook = codebook
-        self._audio: dict[int, bytes] = {}
+        at = np.arange(round(SAID_RATE * TOKEN_S)) / SAID_RATE
+        self._audio = {self.tone: (3000 * np.sin(2 * np.pi * TONE_HZ * at)).astype(np.int16).tobytes()}
         self._next = 0
+
+    @property
+    def tone(self) -> int:
+        """The token that stands for a tone."""
+        return self.codebook - 1
 
     def token(self, heard: Samples) -> int:
         """A token that stands for 80 ms of 16 kHz audio."""
-        token, self._next = self._next, (self._next + 1) % self.codebook
+        token, self._next = self._next, (self._next + 1) % self.tone
         said = soxr.resample(heard, HEARD_RATE, SAID_RATE, quality="LQ").astype(np.int16)
         self._audio[token] = said.tobytes()
         return token
@@ -125,7 +133,7 @@ class EchoTokenizer:
 
 
 class EchoSession:
-    """See `services.lm.engine.Session`: an answer is the speech after the last one, or a second of it for a text."""
+    """See `services.lm.engine.Session`: an answer is the speech of the caller's turn, or a tone for a text."""
 
     def __init__(self, template: ChatTemplate, tokens: Sequence[int], emit: Emit) -> None:
         self._vocabulary = template.vocabulary
@@ -162,7 +170,8 @@ class EchoSession:
             self._answering.cancel()
 
     async def _answer(self, settings: GenerationSettings) -> None:
-        heard = [] if settings.say else self._heard()
+        tone = self._vocabulary.speech_offset + self._vocabulary.codebook_size - 1
+        heard = [tone] * round(len(settings.say) / CHARACTERS) if settings.say else self._heard()
         self._add(self._vocabulary.assistant, Kind.CONTROL)
         for token in heard[: settings.max_new_tokens]:
             await asyncio.sleep(STEP_S)

@@ -24,7 +24,7 @@ STOP_S = 30.0
 SIP_WORKERS = 2
 CAPACITY = 64
 PERSONA = "name: default\nprompt: Say what you hear.\n"  # no greeting: whoever calls is heard from the first moment
-SERVING = re.compile(r"agent: serving on port")
+SERVING = re.compile(r"agent: serving on port (\d+)")
 PORTS = re.compile(r"serving on ports (\d+) (\d+) (\d+)")
 
 
@@ -35,12 +35,20 @@ class System:
     Attributes:
         pids: of all its processes; the first is the main one.
         sip_ports: of its SIP workers; none where it has none.
+        calls: address of its Calls service; empty where it has none.
+        metrics: URL of its metrics, likewise.
+        redis: URL of its Redis, likewise.
+        log: what it says.
     """
 
     name: str
     pids: tuple[int, ...]
     page: str
     sip_ports: tuple[int, ...] = ()
+    calls: str = ""
+    metrics: str = ""
+    redis: str = ""
+    log: Path = Path(os.devnull)
 
     def cpu_s(self) -> float:
         """Processor time of all its threads so far, those that have ended included."""
@@ -53,9 +61,9 @@ def process_s(pid: int) -> float:
 
 
 @contextlib.asynccontextmanager
-async def process(command: Sequence[str], log: Path) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A child, ended at the end."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+async def process(command: Sequence[str], log: Path, **more: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A child, ended at the end; `more` goes into its environment."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", **more}
     with open(log, "wb") as output:  # noqa: ASYNC230 - a file on this machine
         child = await asyncio.create_subprocess_exec(
             *command, cwd=ROOT, env=environment, stdout=output, stderr=output, stdin=asyncio.subprocess.DEVNULL
@@ -129,7 +137,7 @@ async def echo_models(directory: Path) -> AsyncIterator[tuple[str, str, str]]:
 @contextlib.asynccontextmanager
 async def agent(directory: Path, persona: str = PERSONA) -> AsyncIterator[System]:
     """Our agent, with Redis and models that echo."""
-    redis_port, http_port = free_port(socket.SOCK_STREAM), free_port(socket.SOCK_STREAM)
+    redis_port, http_port, metrics_port = (free_port(socket.SOCK_STREAM) for _ in range(3))
     sip_port = _free_sip_ports()
     personas = directory / "personas"
     personas.mkdir(exist_ok=True)
@@ -139,20 +147,29 @@ async def agent(directory: Path, persona: str = PERSONA) -> AsyncIterator[System
         process(redis, directory / "redis.log"),
         echo_models(directory) as (tokenizer, lm, decoder),
     ):
+        redis_url = f"redis://{HOST}:{redis_port}/0"
         command = [
             sys.executable, "-m", "services.agent",
-            "--redis-url", f"redis://{HOST}:{redis_port}/0",
+            "--redis-url", redis_url,
             "--tokenizer", tokenizer, "--lm", lm, "--decoder", decoder,
             "--sip-listen", f"{HOST}:{sip_port}", "--sip-workers", str(SIP_WORKERS),
             "--http-listen", f"{HOST}:{http_port}", "--calls-listen", f"{HOST}:0",
             "--capacity", str(CAPACITY), "--page-rate", "", "--personas", str(personas), "--resume-seconds", "0",
         ]  # fmt: skip
         log = directory / "agent.log"
-        async with process(command, log) as child:
-            await until_it_says(SERVING, child, log)
-            workers = children(child.pid)
-            ports = tuple(sip_port + 2 * number for number in range(SIP_WORKERS))
-            yield System("agent", (child.pid, *workers), f"http://{HOST}:{http_port}", ports)
+        metrics = f"{HOST}:{metrics_port}"
+        async with process(command, log, TRUNKLINE_METRICS_LISTEN=metrics) as child:
+            port = (await until_it_says(SERVING, child, log))[1]
+            yield System(
+                name="agent",
+                pids=(child.pid, *children(child.pid)),
+                page=f"http://{HOST}:{http_port}",
+                sip_ports=tuple(sip_port + 2 * number for number in range(SIP_WORKERS)),
+                calls=f"{HOST}:{port}",
+                metrics=f"http://{metrics}/metrics",
+                redis=redis_url,
+                log=log,
+            )
 
 
 def _free_sip_ports() -> int:
