@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-SHARED = " /dev/shm/"  # noqa: S108 - only looked for
+SHARED = " /dev/shm/"
 
 
 @dataclass(frozen=True)

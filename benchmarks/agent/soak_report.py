@@ -103,8 +103,8 @@ def _page(soaked: Soaked, circumstances: str, wrong: Sequence[str]) -> list[str]
     lines += [
         "",
         f"Redis: {soaked.before.keys} keys before and {soaked.after.keys} after, of which "
-        f"{soaked.before.lasting_keys} and {soaked.after.lasting_keys} have no time to live (personas); ended calls stay for `--keep-ended-hours`. "
-        f"Metrics: {soaked.before.series} series before, {soaked.after.series} after.",
+        f"{soaked.before.lasting_keys} and {soaked.after.lasting_keys} have no time to live (personas); ended calls "
+        f"stay for `--keep-ended-hours`. Metrics: {soaked.before.series} series before, {soaked.after.series} after.",
         "",
         "![Memory and descriptors against calls](soak.png)",
     ]
