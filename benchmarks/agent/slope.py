@@ -1,10 +1,10 @@
 """Whether a series grows: the straight line through it, with a confidence interval. Pure."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 CONFIDENCE_Z = 1.96  # 95 %, of the normal distribution: series here are long
 
@@ -18,22 +18,23 @@ class Slope:
     high: float
 
 
-def slope(x: Sequence[float], y: Sequence[float]) -> Slope:
+def slope(x: npt.ArrayLike, y: npt.ArrayLike) -> Slope:
     """By least squares. Neighbours in a series resemble each other, so the errors are those of Newey and West (1987).
 
     Raises:
         ValueError: fewer than three points, or all at one x.
     """
-    if len(x) < 3 or len(set(x)) < 2:
+    places = np.asarray(x, np.float64)
+    if len(places) < 3 or np.ptp(places) == 0:
         raise ValueError("a slope with its confidence takes three points at two places or more")
-    across = np.asarray(x, np.float64) - np.mean(x)
-    up = np.asarray(y, np.float64) - np.mean(y)
+    across = places - places.mean()
+    up = np.asarray(y, np.float64) - np.mean(np.asarray(y, np.float64))
     spread = float(np.dot(across, across))
     value = float(np.dot(across, up)) / spread
     scores = across * (up - value * across)
     variance = float(np.dot(scores, scores))
-    lags = math.floor(4 * (len(x) / 100) ** (2 / 9)) + 1
-    for lag in range(1, min(lags, len(x) - 1) + 1):
+    lags = math.floor(4 * (len(places) / 100) ** (2 / 9)) + 1
+    for lag in range(1, min(lags, len(places) - 1) + 1):
         variance += 2 * (1 - lag / (lags + 1)) * float(np.dot(scores[lag:], scores[:-lag]))
     error = CONFIDENCE_Z * math.sqrt(max(variance, 0.0)) / spread
     return Slope(value, value - error, value + error)
