@@ -3,8 +3,6 @@
 import asyncio
 import os
 
-import uvloop
-
 from services.agent.settings import AgentSettings
 from services.common.errors import SetupError
 from services.common.settings import fail, load
@@ -27,8 +25,7 @@ def main() -> None:
         telemetry = TelemetrySettings.read()
         logs.set_up(settings.log_level, settings.log_personal_data, telemetry.log_format)
         start("agent", telemetry)
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # a third less time for each packet
-            failure = runner.run(run(settings))
+        failure = asyncio.run(run(settings))
     except (SetupError, StartError) as error:
         fail(PROG, str(error))
     if failure:

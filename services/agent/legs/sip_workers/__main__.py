@@ -10,8 +10,6 @@ import signal
 import socket
 import sys
 
-import uvloop
-
 from services.agent.legs.sip_workers.worker import serve
 from services.agent.logs import set_up
 
@@ -29,8 +27,7 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     set_up("INFO")
     try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            status = runner.run(_run(int(sys.argv[1])))
+        status = asyncio.run(_run(int(sys.argv[1])))
     finally:
         shutil.rmtree(sys.argv[2], ignore_errors=True)  # the agent may not be there any more to do so
     raise SystemExit(status)
