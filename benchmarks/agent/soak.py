@@ -27,6 +27,7 @@ SCENARIO = ROOT / "scenarios" / "soak.yaml"
 GREETED = PERSONA + "greeting: Good morning, this is an echo.\n"
 SEED = 1
 EVERY_S = 5.0
+BETWEEN_RESTS = 100  # calls, after which none is placed until all have ended: what is left then is left
 IDLE_S = 120.0
 SETTLE_S = 3.0  # sockets and threads of the last calls are on their way out
 ERRORS = (" ERROR ", " CRITICAL ", "Traceback")
@@ -57,7 +58,7 @@ class Soaked:
     Attributes:
         outcomes: of its calls.
         details: of calls that failed, and how often.
-        before, after: without calls, before it and after it.
+        rests: without calls: before it, after each `BETWEEN_RESTS` calls, and after it.
         samples: while it ran.
         errors: lines in the agent's log that speak of one.
         ended_failed: calls of which the agent itself says that they failed.
@@ -66,11 +67,20 @@ class Soaked:
     outcomes: dict[str, int]
     details: dict[str, int]
     seconds: float
-    before: Sample
-    after: Sample
+    rests: tuple[Sample, ...]
     samples: tuple[Sample, ...]
     errors: tuple[str, ...]
     ended_failed: int
+
+    @property
+    def before(self) -> Sample:
+        """Without calls, before it."""
+        return self.rests[0]
+
+    @property
+    def after(self) -> Sample:
+        """Without calls, after it."""
+        return self.rests[-1]
 
 
 class Watch:
@@ -126,8 +136,11 @@ class Watch:
         return (await self._http.get(self._system.metrics)).text.splitlines()
 
 
-async def soak(calls: int, warm: int, tell: Callable[[Progress], None]) -> Soaked:
+async def soak(calls: int, warm: int, tell: Callable[[Counter[str], Progress], None]) -> Soaked:
     """Makes `warm` calls, then those that count.
+
+    Args:
+        tell: takes how calls of former parts ended, and the state of this one.
 
     Raises:
         TimeoutError: calls do not end.
@@ -150,22 +163,26 @@ async def soak(calls: int, warm: int, tell: Callable[[Progress], None]) -> Soake
                 details.update(f"{call.outcome}: {call.detail}" for call in ran.calls if call.detail)
                 return Counter(str(call.outcome) for call in ran.calls)
 
-            def progress(now: Progress) -> None:
-                watch.calls = sum(now.outcomes.values())
-                tell(now)
-
+            outcomes: Counter[str] = Counter()
             details: Counter[str] = Counter()
-            await run(warm, SEED + 1, tell)
+
+            def progress(now: Progress) -> None:
+                watch.calls = sum(outcomes.values()) + sum(now.outcomes.values())
+                tell(outcomes, now)
+
+            await run(warm, SEED, progress)
             details.clear()
-            before = await watch.idle()
+            watch.calls = 0
+            rests = [await watch.idle()]
             began = time.monotonic()
-            with _beside(watch.run()):
-                outcomes = await run(calls, SEED, progress)
+            for number, done in enumerate(range(0, calls, BETWEEN_RESTS), start=1):
+                with _beside(watch.run()):
+                    outcomes += await run(min(BETWEEN_RESTS, calls - done), SEED + number, progress)
+                rests.append(await watch.idle())
             seconds = time.monotonic() - began
-            after = await watch.idle()
             failed = await watch.failed()
             errors = tuple(line for line in system.log.read_text().splitlines() if any(word in line for word in ERRORS))
-    return Soaked(dict(outcomes), dict(details), seconds, before, after, tuple(watch.samples), errors, failed)
+    return Soaked(dict(outcomes), dict(details), seconds, tuple(rests), tuple(watch.samples), errors, failed)
 
 
 @contextmanager

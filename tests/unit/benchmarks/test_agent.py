@@ -121,6 +121,7 @@ def test_a_cost_stands_beside_the_bare_bots_with_its_spread() -> None:
 
 
 HELD = Held(rss_kib=300_000, pss_kib=280_000, descriptors=40, threads=20, shm=0)
+MORE = replace(HELD, descriptors=60)
 
 
 def soaked(growth_kib: float = 0.0, **changes: object) -> Soaked:
@@ -131,10 +132,14 @@ def soaked(growth_kib: float = 0.0, **changes: object) -> Soaked:
         pss = HELD.pss_kib + round(growth_kib * calls + dice.normal(0, 200))
         return Sample(calls / 2, calls, (replace(HELD, pss_kib=pss), HELD), 100 + calls, 4, 80)
 
-    samples = tuple(sample(calls) for calls in range(0, 1001, 5))
-    before, after = sample(0), sample(1000)
-    found = Soaked({"completed": 600, "hung up": 400}, {}, 500.0, before, after, samples, (), 0)
+    samples = tuple(sample(calls) for calls in range(0, 2001, 10))
+    rests = tuple(sample(calls) for calls in range(0, 2001, 100))
+    found = Soaked({"completed": 1200, "hung up": 800}, {}, 1000.0, rests, samples, (), 0)
     return replace(found, **changes)  # type: ignore[arg-type]
+
+
+def ends_with(last: Sample) -> tuple[Sample, ...]:
+    return (*soaked().rests[:-1], last)
 
 
 def test_a_soak_that_leaves_nothing_is_passed(tmp_path: Path) -> None:
@@ -150,13 +155,16 @@ def test_a_soak_that_leaves_nothing_is_passed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("found", "objection"),
     [
-        (soaked(growth_kib=3.0), "agent grows"),
+        (soaked(growth_kib=6.0), "agent grows"),
         (soaked(outcomes={"completed": 999, "failed": 1}), "1 calls failed"),
         (soaked(ended_failed=2), "counts 2 failed"),
         (soaked(errors=("ERROR a call broke",)), "1 errors"),
-        (soaked(after=replace(soaked().after, held=(replace(HELD, descriptors=60), HELD))), "60 descriptors"),
-        (soaked(after=replace(soaked().after, lasting_keys=9)), "5 keys"),
-        (soaked(after=replace(soaked().after, series=2000)), "2000 metric series"),
+        (
+            soaked(rests=ends_with(replace(soaked().after, held=(replace(HELD, descriptors=60), HELD)))),
+            "60 descriptors",
+        ),
+        (soaked(rests=ends_with(replace(soaked().after, lasting_keys=9))), "5 keys"),
+        (soaked(rests=ends_with(replace(soaked().after, series=2000))), "2000 metric series"),
     ],
 )
 def test_what_is_left_or_fails_is_said(found: Soaked, objection: str) -> None:
