@@ -10,7 +10,7 @@ export PYTHON
 # one thread a process: the tests start many, and a small machine has few cores
 test unit integration acceptance hangups failover overload rolling triton check-deploy: export OMP_NUM_THREADS = 1
 
-.PHONY: help setup setup-dev setup-training demo ask test lint typecheck imports protos protos-check unit integration acceptance hangups failover overload rolling bench capacity triton vllm k8s check-deploy clean
+.PHONY: help setup setup-dev setup-training demo ask test lint typecheck imports protos protos-check unit integration acceptance hangups failover overload rolling bench agent-cost soak capacity triton vllm k8s check-deploy clean
 
 help: ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -78,6 +78,13 @@ rolling: setup-dev ## restart everything, one process at a time, under 12 calls:
 
 bench: setup-dev ## measure the engines against the reference's schedule, write docs/benchmarks
 	$(VENV)/python -m benchmarks
+
+agent-cost: setup-dev ## what a call costs the agent alone beside a bare bot, and how many it carries; about 18 minutes
+	$(VENV)/python -m benchmarks.agent cost
+	$(VENV)/python -m benchmarks.agent limit
+
+soak: setup-dev ## 2,000 short calls over SIP and WebRTC: none may fail, nothing may grow; about 20 minutes
+	$(VENV)/python -m benchmarks.agent soak
 
 capacity: setup-dev ## measure step times, predict first audio against calls, call the demo, compare; about 8 minutes
 	$(VENV)/python -m loadtest check

@@ -56,7 +56,7 @@ def line(text: str, speaker: Speaker, dice: random.Random, beep_hz: float) -> tu
     return np.asarray(soxr.resample(narrow, 8000, INPUT_RATE), np.float32), len(words) / INPUT_RATE
 
 
-async def verdicts(pcm: Pcm) -> list[tuple[Verdict, float]]:
+def verdicts(pcm: Pcm) -> list[tuple[Verdict, float]]:
     """What the agent makes of it, each with the time on the line."""
     ears, tones, callee = VoiceActivity(), ToneDetector(), Callee(CalleeSettings())
     raw = np.asarray(np.clip(pcm, -1, 1) * 32767, np.int16).tobytes()
@@ -66,7 +66,6 @@ async def verdicts(pcm: Pcm) -> list[tuple[Verdict, float]]:
         verdict = callee.window(WINDOW_S, ears.confidence(window), tones.is_tone(window))
         if verdict is not None:
             found.append((verdict, (index + 1) * WINDOW_S))
-    await ears.close()
     return found
 
 
@@ -83,7 +82,7 @@ async def measure(voices: int, seed: int) -> None:
             is_machine = text in MACHINES
             beep_hz = dice.choice(BEEPS_HZ) if is_machine else 0.0
             pcm, words_s = line(text, speaker, dice, beep_hz)
-            found = await verdicts(pcm)
+            found = verdicts(pcm)
             kinds = [verdict for verdict, _ in found]
             length = f"over {LONG_S:g} s" if words_s > LONG_S else f"up to {LONG_S:g} s"
             name = f"{'machine' if is_machine else 'person'}, {length}"

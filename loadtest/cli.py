@@ -4,16 +4,18 @@ import asyncio
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.status import Status
 
-from loadtest import output
+from loadtest import cli_scenario, output
 from loadtest.callers import Level, ramp
 from loadtest.check import Compared, page, planned
+from loadtest.failing import fail
 from loadtest.phone import Recording
 from loadtest.planning import NoPlanError, plan
 from loadtest.sim import profile as profiles
@@ -30,6 +32,7 @@ SAMPLES = ROOT / "samples"
 STEPS = DOCS / "steps.json"
 # A call of the load test: as many questions as fit into nano's context with room to spare.
 TALK = Talk(pause_s=(1.0, 2.0), turns=4, gap_s=0.5)
+LEVELS = "1,2,4"
 TURNS = 120  # simulated at each load of a check
 MOST_CALLS = 64  # that the demo takes
 CHECK_LEVELS = ((1, 50.0), (2, 45.0), (4, 40.0), (8, 40.0), (12, 35.0))
@@ -40,12 +43,6 @@ console = Console()
 WeightsOption = Annotated[Path, typer.Option(help="directory with tokenizer, lm and decoder")]
 SamplesOption = Annotated[Path, typer.Option(help="directory of recorded questions (WAV)")]
 SeedOption = Annotated[int, typer.Option(help="same seed, same draws")]
-
-
-def fail(message: object) -> NoReturn:
-    """Ends with status 2 and one line."""
-    typer.echo(f"loadtest: error: {message}", err=True)
-    raise typer.Exit(2)
 
 
 @app.command()
@@ -128,15 +125,21 @@ def _with_target(wanted: Profile, seconds: float | None, percentile: float | Non
 
 @app.command()
 def run(
+    scenario: Annotated[Path | None, typer.Argument(help="YAML: who calls when and talks how; see scenarios/")] = None,
     target: Annotated[str, typer.Option(help="HOST:PORT of a SIP agent; empty: the running `make demo`")] = "",
-    calls: Annotated[str, typer.Option(help="calls at once, one level after another")] = "1,2,4",
+    page: Annotated[str, typer.Option(help="http://HOST:PORT of the agent's page, for WebRTC; needs --target")] = "",
+    calls: Annotated[str, typer.Option(help="calls in all; without a scenario: at once, one level after another")] = "",
     seconds: Annotated[float, typer.Option(min=1, help="for which questions count, at each level")] = 40.0,
     answers: Annotated[int | None, typer.Option(min=1, help="after which a level is over before its time")] = None,
     samples: SamplesOption = SAMPLES,
     seed: SeedOption = 1,
     out: Annotated[Path | None, typer.Option(help="writes OUT.json and OUT.png")] = None,
 ) -> None:
-    """Simulated callers over SIP and RTP: speak, listen, and measure first audio at their ear."""
+    """Simulated callers over SIP and WebRTC: speak, listen, and measure at their ear, by a scenario or at levels."""
+    if scenario is not None:
+        cli_scenario.run(scenario, _called(target, page), calls, seed, console)
+        return
+    calls = calls or LEVELS
     try:
         counts = [int(count) for count in calls.split(",")]
         if not all(1 <= count <= 1000 for count in counts):
@@ -144,11 +147,7 @@ def run(
     except ValueError:
         fail(f"--calls {calls}: numbers from 1 to 1000 with commas between them, such as 1,2,4")
     questions = _questions(samples)
-    try:
-        called = _address(target) if target else running(ROOT / ".demo" / "state.json")
-    except (StackError, ValueError) as error:
-        fail(error)
-    levels = _ramp(called, questions, [(count, seconds) for count in counts], seed, answers)
+    levels = _ramp(_called(target, page), questions, [(count, seconds) for count in counts], seed, answers)
     console.print(output.level_table(levels))
     if out is not None:
         output.write_json(out.with_suffix(".json"), {"levels": [output.level_record(level) for level in levels]})
@@ -168,6 +167,15 @@ def _questions(samples: Path) -> list[Recording]:
     try:
         return [Recording.load(path) for path in recordings(samples)]
     except ValueError as error:
+        fail(error)
+
+
+def _called(target: str, page: str) -> Target:
+    try:
+        if target:
+            return replace(_address(target), page=page.rstrip("/"), key=os.environ.get("TRUNKLINE_API_KEY", ""))
+        return running(ROOT / ".demo" / "state.json")
+    except (StackError, ValueError) as error:
         fail(error)
 
 

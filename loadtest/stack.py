@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 HOST = "127.0.0.1"
@@ -29,12 +30,16 @@ class Target:
     Attributes:
         calls: address of the Calls service; empty: not known.
         pids: of its processes by name; empty: not on this machine.
+        page: URL of the agent's web page; empty: no calls over WebRTC.
+        key: of its API; empty: none.
     """
 
     host: str
     port: int
     calls: str = ""
     pids: dict[str, int] = field(default_factory=dict)
+    page: str = ""
+    key: str = field(default="", repr=False)
 
 
 def free_port(kind: socket.SocketKind) -> int:
@@ -108,6 +113,7 @@ def running(state: Path) -> Target:
         raise StackError(f"no running demo in {state.parent}: start `make demo`, or name --target HOST:PORT") from error
 
 
-def _target(record: dict[str, dict[str, object]]) -> Target:
-    pids = {str(name): int(str(pid)) for name, pid in record["pids"].items()}
-    return Target(str(record["sip"]["host"]), int(str(record["sip"]["port"])), str(record["calls"]), pids)
+def _target(record: dict[str, Any]) -> Target:
+    pids = {str(name): int(pid) for name, pid in record["pids"].items()}
+    sip, page, key = record["sip"], str(record["api"]), str(record["api_key"])
+    return Target(str(sip["host"]), int(sip["port"]), str(record["calls"]), pids, page, key)

@@ -76,31 +76,28 @@ async def _question(path: Path, judge: EndOfTurn, spent: list[float]) -> Heard:
     ears, machine = VoiceActivity(), TurnMachine(TurnSettings())
     moments: list[Moment] = []
     began, speech_end, until = 0, last_sound, len(pcm)
-    try:
-        for number in range(len(pcm) // WINDOW_SAMPLES):
-            end = (number + 1) * WINDOW_SAMPLES
-            now = end / RATE
-            confidence = ears.confidence(pcm[end - WINDOW_SAMPLES : end].tobytes())
-            for event in machine.window(now, confidence):
-                at = now - last_sound
-                if event.kind is EventKind.OPENED:
-                    began = max(0, int((now - event.run_s - _PRE_ROLL_S) * RATE))
-                elif event.kind is EventKind.PAUSED:
-                    moments.append(Moment(at_s=at, kind="paused"))
-                    until = end
-                elif event.kind is EventKind.RESUMED:
-                    moments.append(Moment(at_s=at, kind="resumed"))
-                elif event.kind is EventKind.ASK:
-                    before = time.process_time()
-                    complete = await judge.complete(pcm[began:end].tobytes())
-                    spent.append(time.process_time() - before)
-                    moments.append(Moment(at_s=at, kind="ask", complete=complete))
-                elif event.kind is EventKind.ENDED:
-                    speech_end = event.speech_end
-            if not machine.is_open and moments:
-                break
-    finally:
-        await ears.close()
+    for number in range(len(pcm) // WINDOW_SAMPLES):
+        end = (number + 1) * WINDOW_SAMPLES
+        now = end / RATE
+        confidence = ears.confidence(pcm[end - WINDOW_SAMPLES : end].tobytes())
+        for event in machine.window(now, confidence):
+            at = now - last_sound
+            if event.kind is EventKind.OPENED:
+                began = max(0, int((now - event.run_s - _PRE_ROLL_S) * RATE))
+            elif event.kind is EventKind.PAUSED:
+                moments.append(Moment(at_s=at, kind="paused"))
+                until = end
+            elif event.kind is EventKind.RESUMED:
+                moments.append(Moment(at_s=at, kind="resumed"))
+            elif event.kind is EventKind.ASK:
+                before = time.process_time()
+                complete = await judge.complete(pcm[began:end].tobytes())
+                spent.append(time.process_time() - before)
+                moments.append(Moment(at_s=at, kind="ask", complete=complete))
+            elif event.kind is EventKind.ENDED:
+                speech_end = event.speech_end
+        if not machine.is_open and moments:
+            break
     return Heard(path.stem, len(speech) / RATE, _to_the_end(moments), speech_end - last_sound, pcm[began:until])
 
 

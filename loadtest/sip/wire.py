@@ -18,6 +18,7 @@ Pcm = npt.NDArray[np.int16]
 RATE = 8000
 PACKET = 160  # samples of 20 ms
 SILENCE = bytes([0xFF]) * PACKET  # mu-law zeros
+KEYS_TYPE = 101  # RTP payload type
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,7 @@ class Caller:
         self._remote_rtp: tuple[str, int] | None = None
         self.received: list[Message] = []
         self.called = "anyone"  # user part of the URI that we call
+        self.keys = False  # our offers hold telephone events too, as `KEYS_TYPE` (RFC 4733)
         self.more_sdp = ""  # further media lines of our offers
         self.more_headers: tuple[str, ...] = ()  # of our requests
 
@@ -105,19 +107,24 @@ class Caller:
         """Sends bytes as they are."""
         self._transport.sendto(data, self._target)
 
-    def invite(self, direction: str = "sendrecv") -> None:
-        """INVITE, or re-INVITE once answered, with G.711 and a direction."""
-        self.request("INVITE", self._sdp(direction))
+    def invite(self, direction: str = "sendrecv") -> bytes:
+        """INVITE, or re-INVITE once answered, with G.711 and a direction. Returns it as sent."""
+        return self.request("INVITE", self._sdp(direction))
 
     def _sdp(self, direction: str) -> str:
         rtp_port = self._rtp.getsockname()[1]
+        events = f"a=rtpmap:{KEYS_TYPE} telephone-event/8000\r\na=fmtp:{KEYS_TYPE} 0-15\r\n" if self.keys else ""
         return (
             f"v=0\r\no=- {self._cseq} {self._cseq} IN IP4 {self.host}\r\ns=-\r\nc=IN IP4 {self.host}\r\nt=0 0\r\n"
-            f"m=audio {rtp_port} RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\na={direction}\r\na=ptime:20\r\n{self.more_sdp}"
+            f"m=audio {rtp_port} RTP/AVP 0{f' {KEYS_TYPE}' if self.keys else ''}\r\na=rtpmap:0 PCMU/8000\r\n{events}"
+            f"a={direction}\r\na=ptime:20\r\n{self.more_sdp}"
         )
 
-    def request(self, method: str, sdp: str = "") -> None:
-        """A request of this dialog; ACK and CANCEL take the INVITE's number, CANCEL its branch too."""
+    def request(self, method: str, sdp: str = "") -> bytes:
+        """A request of this dialog; ACK and CANCEL take the INVITE's number, CANCEL its branch too.
+
+        Returns it as sent.
+        """
         if method not in ("ACK", "CANCEL"):
             self._cseq += 1
         branch = f"z9hG4bK{secrets.token_hex(6)}"
@@ -142,7 +149,9 @@ class Caller:
             *(["Content-Type: application/sdp"] if sdp else []),
             f"Content-Length: {len(sdp)}",
         ]
-        self.send_raw(("\r\n".join(lines) + "\r\n\r\n" + sdp).encode())
+        data = ("\r\n".join(lines) + "\r\n\r\n" + sdp).encode()
+        self.send_raw(data)
+        return data
 
     def accept(self, offer: Message, direction: str) -> None:
         """Answers a re-INVITE of the far end with a direction."""
@@ -166,7 +175,7 @@ class Caller:
                 message = await self.message()
                 if message.status in statuses and message.method == method:
                     if message.status >= 180 and method == "INVITE":
-                        self._follow(message)
+                        self.follow(message)
                     return message
 
     async def message(self) -> Message:
@@ -220,22 +229,26 @@ class Caller:
                 await asyncio.sleep(0.004)
         return np.concatenate(heard) if heard else np.zeros(0, np.int16)
 
-    def _follow(self, response: Message) -> None:
+    def follow(self, response: Message) -> None:
+        """Takes from a response to INVITE where the dialog goes, and where the far end wants its audio."""
         if ";tag=" in response.header("To"):
             self.to_tag = response.header("To").rpartition(";tag=")[2]
         if response.route():
             self._route = response.route()[::-1]
             self._remote_target = response.header("Contact").partition("<")[2].partition(">")[0]
+        host = self._target[0]
         for line in response.text.split("\r\n"):
-            if line.startswith("m=audio"):
-                self._remote_rtp = (self._target[0], int(line.split()[1]))
+            if line.startswith("c=IN IP4 "):
+                host = line.split()[2]
+            elif line.startswith("m=audio"):
+                self._remote_rtp = (host, int(line.split()[1]))
 
 
 @contextlib.asynccontextmanager
 async def caller(target_port: int, target_host: str = "127.0.0.1", host: str = "") -> AsyncIterator[Caller]:
-    """A caller with sockets of its own, on `host` or where the target is."""
+    """A caller with sockets of its own, on `host` or the address from which the target is reached."""
     loop = asyncio.get_running_loop()
-    host = host or target_host
+    host = host or _own_address(target_host, target_port)
     transport, datagrams = await loop.create_datagram_endpoint(Datagrams, local_addr=(host, 0))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as rtp:
         rtp.bind((host, 0))
@@ -244,6 +257,14 @@ async def caller(target_port: int, target_host: str = "127.0.0.1", host: str = "
             yield Caller((target_host, target_port), (transport, datagrams), rtp)
         finally:
             transport.close()
+
+
+def _own_address(host: str, port: int) -> str:
+    if host.startswith("127."):
+        return host
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect((host, port))  # sends nothing
+        return str(probe.getsockname()[0])
 
 
 def mu_law(payload: bytes) -> Pcm:

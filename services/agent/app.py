@@ -56,7 +56,7 @@ from services.agent.state.undertaker import bury_lost
 from services.agent.supervision.desk import ListeningDesk
 from services.agent.switchboard import Switchboard
 from services.agent.turns import TurnSettings
-from services.agent.voice_activity import EndOfTurn
+from services.agent.voice_activity import EndOfTurn, voice_model
 from services.agent.voices.desk import VoiceDesk
 from services.agent.voices.keeper import VoiceKeeper
 from services.agent.voices.store import VoiceStore
@@ -151,6 +151,7 @@ async def start(settings: AgentSettings, stack: AsyncExitStack) -> Running:
     book, persona_desk = await set_up_personas(settings, personas, connection, checks, agent_id)
     drafts = Drafts(connection, store.sealer)
     returns = Returns(store, PersonaStore(connection))
+    voice_model()
     end_of_turn = EndOfTurn()
     stack.push_async_callback(end_of_turn.close)
     bus = EventBus()

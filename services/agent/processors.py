@@ -79,7 +79,7 @@ class EchoProcessor(FrameProcessor):  # type: ignore[misc]
     """Takes the bot's voice out of the caller's audio before anyone listens to it."""
 
     def __init__(self, played: PlayedLine) -> None:
-        super().__init__()
+        super().__init__(enable_direct_mode=True)
         self._remover = EchoRemover(played)
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
@@ -95,7 +95,7 @@ class TurnProcessor(FrameProcessor):  # type: ignore[misc]
     """Turns the caller's audio into turns. The audio itself goes no further."""
 
     def __init__(self, settings: TurnSettings, may_barge_in: bool, ears: VoiceActivity, end_of_turn: EndOfTurn) -> None:
-        super().__init__()
+        super().__init__(enable_direct_mode=True)  # without a queue and a task: frames come in order in any case
         self._machine = TurnMachine(settings, may_barge_in)
         self._ears = ears
         self._end_of_turn = end_of_turn
@@ -125,7 +125,6 @@ class TurnProcessor(FrameProcessor):  # type: ignore[misc]
     async def cleanup(self) -> None:
         """Frees what the processor holds."""
         await self._stop_tasks()
-        await self._ears.close()
         await super().cleanup()
 
     async def _stop_tasks(self) -> None:
@@ -142,8 +141,9 @@ class TurnProcessor(FrameProcessor):  # type: ignore[misc]
             del self._pending[:WINDOW_BYTES]
             self._history += window
             del self._history[:-HISTORY_BYTES]
+            confidence = await self._ears.hear(window)
             was_open = self._machine.is_open
-            events = self._machine.window(time.monotonic(), self._ears.confidence(window))
+            events = self._machine.window(time.monotonic(), confidence)
             if was_open:
                 self._turn_audio += window
                 del self._turn_audio[:-END_OF_TURN_BYTES]

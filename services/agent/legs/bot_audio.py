@@ -8,13 +8,14 @@ import asyncio
 import fractions
 import time
 from collections.abc import Callable
+from typing import cast
 
-import numpy as np
 from aiortc import MediaStreamTrack
 from aiortc.mediastreams import MediaStreamError
-from av import AudioCodecContext, AudioFrame
 from av.audio.stream import AudioStream
 from av.packet import Packet
+
+from services.agent.legs.opus import OpusEncoder
 
 BIT_RATE = 40_000  # bits a second of one voice, its error correction included
 EXPECTED_LOSS = 5  # percent; it decides how much goes into error correction (RFC 7587 section 3.3)
@@ -22,6 +23,7 @@ RATE = 48_000
 PACKET_SAMPLES = RATE // 50
 PACKET_BYTES = PACKET_SAMPLES * 2
 HELD_UP_S = 0.1  # silence this late is left out
+SETTLED = 10  # packets of silence after which the encoder makes the same one again and again
 TIME_BASE = fractions.Fraction(1, RATE)
 
 
@@ -41,11 +43,9 @@ class BotAudio(MediaStreamTrack):
         self._sent = 0  # samples
         self._pcm = bytearray()
         self._written = asyncio.Event()
-        codec = AudioCodecContext.create("libopus", "w")
-        codec.sample_rate, codec.layout, codec.format, codec.bit_rate = RATE, "mono", "s16", BIT_RATE
-        codec.time_base = TIME_BASE
-        codec.options = {"application": "voip", "frame_duration": "20", "fec": "1", "packet_loss": str(EXPECTED_LOSS)}
-        self._codec = codec
+        self._silent = 0  # packets of silence in a row
+        self._silence = b""  # one of them, once settled: to encode silence costs as much as speech
+        self._encoder = OpusEncoder(RATE, BIT_RATE, EXPECTED_LOSS)
 
     def write(self, pcm: bytes) -> bool:
         """Sends 16-bit PCM as soon as aiortc asks for it; False when nobody will."""
@@ -65,15 +65,13 @@ class BotAudio(MediaStreamTrack):
         Raises:
             MediaStreamError: it was stopped.
         """
-        while True:
-            await self._due()
-            if self.readyState != "live":
-                raise MediaStreamError
-            packets = await asyncio.get_running_loop().run_in_executor(None, self._codec.encode, self._next_frame())
-            if packets:
-                packet: Packet[AudioStream] = packets[0]
-                packet.pts, packet.time_base = self._sent - PACKET_SAMPLES, TIME_BASE
-                return packet
+        await self._due()
+        if self.readyState != "live":
+            raise MediaStreamError
+        packet = cast("Packet[AudioStream]", Packet(await self._next_payload()))
+        packet.pts, packet.time_base = self._sent, TIME_BASE
+        self._sent += PACKET_SAMPLES
+        return packet
 
     def stop(self) -> None:
         """Sends no more."""
@@ -96,10 +94,15 @@ class BotAudio(MediaStreamTrack):
             if self.readyState != "live":
                 return
 
-    def _next_frame(self) -> AudioFrame:
-        pcm = bytes(self._pcm[:PACKET_BYTES]).ljust(PACKET_BYTES, b"\0")
+    async def _next_payload(self) -> bytes:
+        """Any packet can follow any other (RFC 6716 section 4), so one of silence is sent for all that follow it."""
+        pcm = bytes(self._pcm[:PACKET_BYTES])
         del self._pcm[:PACKET_BYTES]
-        frame = AudioFrame.from_ndarray(np.frombuffer(pcm, np.int16)[None, :], format="s16", layout="mono")
-        frame.sample_rate, frame.pts, frame.time_base = RATE, self._sent, TIME_BASE
-        self._sent += PACKET_SAMPLES
-        return frame
+        self._silent = 0 if pcm else self._silent + 1
+        if self._silent > SETTLED and self._silence:
+            return self._silence
+        encode = asyncio.get_running_loop().run_in_executor
+        payload = await encode(None, self._encoder.encode, pcm.ljust(PACKET_BYTES, b"\0"))
+        if self._silent >= SETTLED:
+            self._silence = payload
+        return payload

@@ -82,6 +82,14 @@ class CallerAudio:
         Raises:
             MediaStreamError: there will be none.
         """
+        return self._frame(await self.read())
+
+    async def read(self) -> Pcm:
+        """The same as 16 kHz PCM.
+
+        Raises:
+            MediaStreamError: there will be none.
+        """
         while not self._frames:
             if self._stopped:
                 raise MediaStreamError
@@ -96,7 +104,7 @@ class CallerAudio:
                     await self._changed.wait()
             except TimeoutError:
                 continue
-        return self._frame(self._frames.popleft())
+        return self._frames.popleft()
 
     def is_enabled(self) -> bool:
         """Always: a caller who mutes sends silence."""

@@ -26,13 +26,14 @@ class CatchUp:
 
     def shorten(self, pcm: Pcm, samples: int) -> Pcm:
         """The piece with at most `samples` fewer: without all of it in silence, without one pitch period in speech."""
-        rms = float(np.sqrt(np.mean(np.square(pcm, dtype=np.float64)))) if len(pcm) else 0.0
+        wide = pcm.astype(np.float64)
+        rms = float(np.sqrt(np.dot(wide, wide) / len(pcm))) if len(pcm) else 0.0
         self._loudest = max(rms, self._loudest * FORGET)
         if samples <= 0:
             return pcm
         if rms <= max(QUIET_RMS, QUIET_SHARE * self._loudest):
             return pcm[min(samples, len(pcm)) :]
-        period = self._period(pcm.astype(np.float64), samples)
+        period = self._period(wide, samples)
         if not period:
             return pcm
         fade = np.linspace(0.0, 1.0, period)

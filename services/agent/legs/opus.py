@@ -1,6 +1,7 @@
 """Opus (RFC 6716) with its loss concealment, from the libopus that PyAV brings along.
 
-PyAV and aiortc decode Opus by FFmpeg, which has no way to say that a packet is missing; libopus itself has.
+PyAV and aiortc decode Opus by FFmpeg, which has no way to say that a packet is missing; libopus itself has. And they
+encode by way of a filter graph, each with threads of its own, which stay until the garbage collector comes by.
 """
 
 import ctypes
@@ -15,10 +16,13 @@ Pcm = npt.NDArray[np.int16]
 
 RTP_CLOCK = 48_000  # of Opus in RTP, whatever the audio's rate (RFC 7587 section 4.1)
 LONGEST_MS = 120  # a packet's longest duration (RFC 6716 section 3.2.5)
+LARGEST_BYTES = 1275  # a frame's largest size (section 3.4)
+VOIP = 2048  # opus_defines.h, and so are these
+SET_BITRATE, SET_INBAND_FEC, SET_PACKET_LOSS_PERC = 4002, 4012, 4014
 
 
 class OpusError(ValueError):
-    """A payload that is no Opus packet."""
+    """A payload that is no Opus packet, or PCM that becomes none."""
 
 
 def _load() -> ctypes.CDLL:
@@ -40,6 +44,19 @@ def _load() -> ctypes.CDLL:
         ctypes.c_int,
     )
     library.opus_decode.restype = ctypes.c_int
+    library.opus_encoder_create.argtypes = (ctypes.c_int32, ctypes.c_int, ctypes.c_int, ctypes.POINTER(ctypes.c_int))
+    library.opus_encoder_create.restype = ctypes.c_void_p
+    library.opus_encoder_destroy.argtypes = (ctypes.c_void_p,)
+    library.opus_encoder_destroy.restype = None
+    library.opus_encoder_ctl.restype = ctypes.c_int  # takes any number of arguments: no types of them
+    library.opus_encode.argtypes = (
+        ctypes.c_void_p,
+        ctypes.c_char_p,
+        ctypes.c_int,
+        ctypes.c_char_p,
+        ctypes.c_int32,
+    )
+    library.opus_encode.restype = ctypes.c_int
     library.opus_packet_get_nb_samples.argtypes = (ctypes.c_char_p, ctypes.c_int32, ctypes.c_int32)
     library.opus_packet_get_nb_samples.restype = ctypes.c_int
     library.opus_strerror.argtypes = (ctypes.c_int,)
@@ -50,9 +67,9 @@ def _load() -> ctypes.CDLL:
 _OPUS = _load()
 
 
-def _checked(result: int) -> int:
+def _checked(result: int, otherwise: str = "no Opus packet") -> int:
     if result < 0:
-        raise OpusError(f"no Opus packet: {_OPUS.opus_strerror(result).decode()}")
+        raise OpusError(f"{otherwise}: {_OPUS.opus_strerror(result).decode()}")
     return result
 
 
@@ -113,3 +130,38 @@ class OpusDecoder:
         into = pcm.ctypes.data_as(ctypes.POINTER(ctypes.c_int16))
         size = len(payload) if payload is not None else 0
         return pcm[: _checked(int(_OPUS.opus_decode(self._state, payload, size, into, samples, fec)))]
+
+
+class OpusEncoder:
+    """Encodes one voice, with forward error correction for the losses that are expected.
+
+    Args:
+        rate: of the PCM, hertz: 8000, 12000, 16000, 24000 or 48000.
+        bit_rate: bits a second, the error correction included.
+        expected_loss: percent; it decides how much goes into error correction (RFC 7587 section 3.3).
+    """
+
+    def __init__(self, rate: int, bit_rate: int, expected_loss: int) -> None:
+        error = ctypes.c_int()
+        self._state: int | None = _OPUS.opus_encoder_create(rate, 1, VOIP, ctypes.byref(error))
+        if self._state is None or error.value:
+            raise ValueError(f"Opus does not encode {rate} Hz: 8000, 12000, 16000, 24000 or 48000 are allowed")
+        for setting, value in ((SET_BITRATE, bit_rate), (SET_INBAND_FEC, 1), (SET_PACKET_LOSS_PERC, expected_loss)):
+            done = _OPUS.opus_encoder_ctl(ctypes.c_void_p(self._state), setting, ctypes.c_int(value))
+            _checked(int(done), f"{value} is not allowed")
+
+    def __del__(self) -> None:
+        state, self._state = getattr(self, "_state", None), None
+        if state is not None:
+            _OPUS.opus_encoder_destroy(state)
+
+    def encode(self, pcm: bytes) -> bytes:
+        """A packet of 16-bit mono PCM, which lasts 2.5, 5, 10, 20, 40 or 60 ms. Any thread may call it, one at a time.
+
+        Raises:
+            OpusError: it lasts as long as no packet does.
+        """
+        packet = ctypes.create_string_buffer(LARGEST_BYTES)
+        size = int(_OPUS.opus_encode(self._state, pcm, len(pcm) // 2, packet, LARGEST_BYTES))
+        _checked(size, f"no packet of {len(pcm) // 2} samples")
+        return packet.raw[:size]

@@ -84,7 +84,6 @@ class SipInput(BaseInputTransport):  # type: ignore[misc]
     async def start(self, frame: StartFrame) -> None:
         """Begins to receive."""
         await super().start(frame)
-        await self.set_transport_ready(frame)
         if self._receiver is None:
             self._receiver = self.create_task(self._receive())
 
@@ -119,7 +118,7 @@ class SipInput(BaseInputTransport):  # type: ignore[misc]
             while len(pending) >= FRAME_BYTES:
                 pcm = bytes(pending[:FRAME_BYTES])
                 del pending[:FRAME_BYTES]
-                await self.push_audio_frame(InputAudioRawFrame(audio=pcm, sample_rate=INPUT_RATE, num_channels=1))
+                await self.push_frame(InputAudioRawFrame(audio=pcm, sample_rate=INPUT_RATE, num_channels=1))
             while self._media.keys:
                 await self._push_key(self._media.keys.popleft())
             await self._media.arrival()

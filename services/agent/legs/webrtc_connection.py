@@ -1,21 +1,27 @@
 """pipecat's WebRTC connection and transport with our audio: losses concealed in, error correction out."""
 
+import asyncio
 from typing import Any
 
 from aiortc import MediaStreamTrack
-from pipecat.frames.frames import Frame, InterruptionFrame, OutputAudioRawFrame
+from aiortc.mediastreams import MediaStreamError
+from pipecat.frames.frames import Frame, InputAudioRawFrame, InterruptionFrame, OutputAudioRawFrame, StartFrame
 from pipecat.processors.frame_processor import FrameDirection
 from pipecat.transports.base_transport import TransportParams
 from pipecat.transports.smallwebrtc.connection import SmallWebRTCConnection
 from pipecat.transports.smallwebrtc.transport import (
     SmallWebRTCClient,
+    SmallWebRTCInputTransport,
     SmallWebRTCOutputTransport,
     SmallWebRTCTransport,
 )
 
+from services.agent.legs.base import INPUT_RATE
 from services.agent.legs.bot_audio import BotAudio
 from services.agent.legs.caller_audio import CallerAudio
 from services.agent.legs.webrtc_sdp import with_error_correction
+
+AWAY_S = 0.01  # between two looks for a connection that is away
 
 
 class Connection(SmallWebRTCConnection):  # type: ignore[misc]  # pipecat is not followed by mypy
@@ -65,6 +71,29 @@ class Connection(SmallWebRTCConnection):  # type: ignore[misc]  # pipecat is not
             self.caller_audio = None
 
 
+class Input(SmallWebRTCInputTransport):  # type: ignore[misc]
+    """Pushes the caller's PCM as it is there: pipecat's own way has a resampler and a queue more."""
+
+    def __init__(self, connection: Connection, client: SmallWebRTCClient, params: TransportParams) -> None:
+        super().__init__(client, params)
+        self._connection = connection
+
+    async def set_transport_ready(self, frame: StartFrame) -> None:
+        """No queue is needed: what waits for a busy pipeline waits in `CallerAudio`."""
+
+    async def _receive_audio(self) -> None:
+        while True:
+            audio = self._connection.caller_audio
+            try:
+                pcm = await audio.read() if audio is not None else None
+            except MediaStreamError:
+                pcm = None
+            if pcm is None:
+                await asyncio.sleep(AWAY_S)  # the page is away; it may be back on another connection
+                continue
+            await self.push_frame(InputAudioRawFrame(audio=pcm.tobytes(), sample_rate=INPUT_RATE, num_channels=1))
+
+
 class Output(SmallWebRTCOutputTransport):  # type: ignore[misc]
     """Hands packets on as they come."""
 
@@ -89,4 +118,5 @@ class Transport(SmallWebRTCTransport):  # type: ignore[misc]
 
     def __init__(self, connection: Connection, params: TransportParams) -> None:
         super().__init__(connection, params)
+        self._input = Input(connection, self._client, params)
         self._output = Output(connection, self._client, params)

@@ -52,7 +52,6 @@ class CalleeProcessor(FrameProcessor):  # type: ignore[misc]  # pipecat is not f
     async def cleanup(self) -> None:
         """Frees what the processor holds."""
         await self._stop()
-        await self._ears.close()
         await super().cleanup()
 
     async def _stop(self) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from aiortc.mediastreams import MediaStreamError
 
-from services.agent.legs.bot_audio import PACKET_BYTES, PACKET_SAMPLES, RATE, BotAudio
+from services.agent.legs.bot_audio import PACKET_BYTES, PACKET_SAMPLES, RATE, SETTLED, BotAudio
 from services.agent.legs.opus import OpusDecoder, duration
 from tests.unit.agent.test_opus import tone
 
@@ -90,3 +90,39 @@ async def test_a_stopped_track_takes_nothing_and_releases_who_waits() -> None:
     with pytest.raises(MediaStreamError):
         await asyncio.wait_for(waiting, 5)
     assert not audio.write(bytes(PACKET_BYTES))
+
+
+async def test_silence_that_goes_on_is_one_packet_again_and_again_and_speech_after_it_is_whole() -> None:
+    """To encode silence takes as long as speech; a decoder must not hear that it was not."""
+    clock = Clock()
+    audio, decoder = BotAudio(clock), OpusDecoder(16_000)
+    audio.write(speech(5))
+    sent = [bytes(await audio.recv()) for _ in range(5)]
+    for number in range(5, 60):
+        clock.now = number * PACKET_SAMPLES / RATE
+        packet = await asyncio.wait_for(audio.recv(), 5)
+        assert packet.pts == number * PACKET_SAMPLES
+        sent.append(bytes(packet))
+    assert len(set(sent[5 + SETTLED :])) == 1
+    audio.write(speech(10))
+    again = [bytes(await audio.recv()) for _ in range(10)]
+    heard = [decoder.decode(packet) for packet in [*sent, *again]]
+    assert np.abs(np.concatenate(heard[20:60]).astype(np.int32)).max() < 50, "silent, to the last packet"
+    assert tone(np.concatenate(heard[62:])) == pytest.approx(500, abs=10)
+    assert np.abs(np.concatenate(heard[62:]).astype(np.int32)).max() == pytest.approx(9000, rel=0.3)
+    audio.stop()
+
+
+async def test_what_is_less_than_a_packet_is_not_lost_in_silence() -> None:
+    clock = Clock()
+    audio, decoder = BotAudio(clock), OpusDecoder(16_000)
+    for number in range(SETTLED + 5):
+        clock.now = number * PACKET_SAMPLES / RATE
+        decoder.decode(bytes(await asyncio.wait_for(audio.recv(), 5)))
+    clock.now += PACKET_SAMPLES / RATE
+    audio.write(speech(1)[: PACKET_BYTES // 2])
+    heard = [decoder.decode(bytes(await asyncio.wait_for(audio.recv(), 5)))]
+    clock.now += PACKET_SAMPLES / RATE
+    heard.append(decoder.decode(bytes(await asyncio.wait_for(audio.recv(), 5))))  # the encoder looks ahead
+    assert np.abs(np.concatenate(heard).astype(np.int32)).max() > 3000
+    audio.stop()

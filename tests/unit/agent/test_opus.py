@@ -5,7 +5,7 @@ import numpy.typing as npt
 import pytest
 from av import AudioCodecContext, AudioFrame
 
-from services.agent.legs.opus import OpusDecoder, OpusError, duration
+from services.agent.legs.opus import OpusDecoder, OpusEncoder, OpusError, duration
 
 RATE = 16_000
 
@@ -73,3 +73,31 @@ def test_junk_is_refused(junk: bytes) -> None:
 def test_an_impossible_rate_is_refused() -> None:
     with pytest.raises(ValueError, match="16000"):
         OpusDecoder(22_050)
+
+
+def tones(*frequencies: float) -> list[bytes]:
+    """PCM in pieces of 20 ms at 48 kHz, each of a frequency."""
+    time = np.arange(960) / 48_000
+    return [(8000 * np.sin(2 * np.pi * hertz * time)).astype(np.int16).tobytes() for hertz in frequencies]
+
+
+def test_what_is_encoded_is_heard_and_brings_the_packet_before_it_along() -> None:
+    encoder, decoder = OpusEncoder(48_000, 40_000, 20), OpusDecoder(RATE)
+    sent = [encoder.encode(pcm) for pcm in tones(*[300.0] * 30, *[900.0] * 10)]
+    assert {duration(packet) for packet in sent} == {960}
+    assert sum(map(len, sent)) * 8 / 0.8 < 60_000
+    assert tone(np.concatenate([decoder.decode(packet) for packet in sent[:30]])[640:]) == pytest.approx(300, abs=10)
+    decoder.decode(sent[30])
+    assert tone(decoder.recover(sent[32], 960)) == pytest.approx(900, abs=40), "the one that is missing"
+
+
+def test_pcm_of_no_packets_length_is_refused() -> None:
+    with pytest.raises(OpusError, match="no packet of 100 samples"):
+        OpusEncoder(48_000, 40_000, 5).encode(bytes(200))
+
+
+def test_an_encoder_for_an_impossible_rate_or_loss_is_refused() -> None:
+    with pytest.raises(ValueError, match="16000"):
+        OpusEncoder(22_050, 40_000, 5)
+    with pytest.raises(OpusError, match="101 is not allowed"):
+        OpusEncoder(48_000, 40_000, 101)
