@@ -60,6 +60,7 @@ from services.agent.voice_activity import EndOfTurn
 from services.agent.voices.desk import VoiceDesk
 from services.agent.voices.keeper import VoiceKeeper
 from services.agent.voices.store import VoiceStore
+from services.agent.watermark.code import PUBLIC_KEY, Code
 from services.agent.web_calls import WebCalls
 from services.common.errors import SetupError
 from services.common.grpc_server import Server, Slots
@@ -133,6 +134,7 @@ async def start(settings: AgentSettings, stack: AsyncExitStack) -> Running:
     recordings = _recordings(settings, personas.values(), stack)
     ice = _ice_servers(settings)
     doors = _doors(settings)
+    mark = _mark(settings)
     agent_id = settings.agent_id or f"{socket.gethostname()}-{os.getpid()}"
     connection = Connection.from_settings(settings)
     stack.push_async_callback(connection.close)
@@ -175,6 +177,7 @@ async def start(settings: AgentSettings, stack: AsyncExitStack) -> Running:
         recordings=recordings,
         admit_without_redis=settings.redis_away == "admit",
         without_echo_canceller=settings.legs_without_echo_canceller,
+        mark=mark,
     )
     switchboard = Switchboard(agent_id, slots, book, around)
     metrics.observe(switchboard, models)
@@ -314,6 +317,17 @@ def _recordings(settings: AgentSettings, personas: Iterable[Persona], stack: Asy
     recordings = Recordings(Path(settings.recordings), RecordingFormat(settings.recording_format))
     stack.callback(recordings.close)
     return recordings
+
+
+def _mark(settings: AgentSettings) -> Code | None:
+    try:
+        key = read_secret(settings.watermark_key, settings.watermark_key_file, "the watermark's key")
+    except ValueError as error:
+        raise StartError(str(error)) from error
+    if not settings.watermark:
+        log.warning("no watermark: what the bots say cannot be told from a person by machine")
+        return None
+    return Code.of(key.encode() or PUBLIC_KEY)
 
 
 def _ice_servers(settings: AgentSettings) -> IceServers:

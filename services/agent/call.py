@@ -59,6 +59,7 @@ from services.agent.supervision.listening_in import ListeningIn
 from services.agent.turns import TurnSettings, for_persona
 from services.agent.voice_activity import EndOfTurn, VoiceActivity
 from services.agent.voices.keeper import VoiceKeeper
+from services.agent.watermark.code import Code
 from services.common.logs import impersonal
 
 log = logging.getLogger(__name__)
@@ -85,6 +86,7 @@ class Surroundings:
     recordings: Recordings | None = None
     admit_without_redis: bool = False
     without_echo_canceller: frozenset[LegKind] = frozenset()
+    mark: Code | None = None  # the watermark of personas that have not turned it off
 
 
 class Call:
@@ -143,6 +145,7 @@ class Call:
             past=past.entries if past is not None else (),
             progress=self._recorder.heard,
             watched=lambda: around.bus.watched,
+            mark=around.mark if persona.watermark else None,
         )
         self._hang_up: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._placed = PlacedCall(dial, self._speech, self.hang_up, self._outcome) if dial is not None else None
@@ -174,6 +177,7 @@ class Call:
             extra={
                 "call_id": self.call_id, "leg": self.leg.kind.value, "placed": self.record.placed,
                 "persona": self.record.persona, "persona_version": self.record.persona_version,
+                "watermark": self._around.mark is not None and self._persona.watermark,
                 "pii_from": self.record.from_, "pii_to": self.record.to,
             },
         )  # fmt: skip

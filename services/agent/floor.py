@@ -16,6 +16,7 @@ from services.agent.replicas.places import Reservation
 from services.agent.speaking import AnswerSink, Speaker
 from services.agent.turn_trace import TurnTrace
 from services.agent.waterfall import Waterfall
+from services.agent.watermark.code import Code
 from services.common.telemetry import traces
 from trunkline.v1 import lm_pb2
 
@@ -35,6 +36,7 @@ class CallContext:
         places: of the call, on the three stages.
         publish: takes events for watchers.
         clock: wall clock of the call, seconds.
+        mark: the watermark of what the bot says; None for none.
     """
 
     call_id: str
@@ -43,6 +45,7 @@ class CallContext:
     places: Reservation
     publish: Callable[[Event], None]
     clock: Callable[[], float]
+    mark: Code | None = None
 
     def seed(self, turn: int) -> int:
         """See `seed_of`."""
@@ -168,7 +171,7 @@ class AnswerInProgress:
         self.number = number
         self.count = count
         self._waterfall = turn.waterfall if turn is not None else None
-        self.player = Player(call.models.limits.pcm_rate, call.clock, self._first_packet)
+        self.player = Player(call.models.limits.pcm_rate, call.clock, self._first_packet, call.mark)
         self._until_decided = UntilDecided(self, decided=turn is None or turn.ended.is_set())
         self.speaker = Speaker(
             call.places.decoder,

@@ -22,6 +22,7 @@ from services.agent.personas import Persona
 from services.agent.playback import Heard
 from services.agent.player import Media
 from services.agent.turn_trace import TurnTrace
+from services.agent.watermark.code import Code
 from services.common.telemetry import traces
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ class Speech:
         past: the conversation to go on with; none for a new one.
         progress: takes what was heard so far of an answer under way.
         watched: somebody reads along.
+        mark: the watermark of what the bot says; None for none.
     """
 
     def __init__(
@@ -58,8 +60,9 @@ class Speech:
         past: Sequence[Entry] = (),
         progress: Callable[[Entry], None] = lambda _: None,
         watched: Callable[[], bool] = lambda: False,
+        mark: Code | None = None,
     ) -> None:
-        self._call = CallContext(call_id, persona, models, models.reserve(call_id), publish, clock)
+        self._call = CallContext(call_id, persona, models, models.reserve(call_id), publish, clock, mark)
         self._past = past
         self._progress = progress
         self._watched = watched
