@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
 
 from services.agent.actions.config import Action, checked_together
+from services.agent.disclosure import DisclosurePolicy
 from services.agent.recording.policy import RecordingPolicy
 from services.agent.supervision.policy import SupervisionPolicy
 
@@ -80,6 +81,7 @@ class Persona(BaseModel):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")
     prompt: str = Field(min_length=1, max_length=MAX_PROMPT, description="who the bot is and the facts it knows")
     greeting: str = Field("", max_length=1000, description="said when the call is answered; empty for none")
+    disclosure: DisclosurePolicy | None = Field(None, description="says first that the voice is synthetic")
     apology: str = Field("I'm sorry, something went wrong. Please say that again.", min_length=1, max_length=500)
     closing: _Spoken = Field(
         "I'm sorry, this line will close in a moment. Please call again.",
