@@ -55,6 +55,8 @@ from services.agent.state.tokens import ResumeTokens
 from services.agent.state.undertaker import bury_lost
 from services.agent.supervision.desk import ListeningDesk
 from services.agent.switchboard import Switchboard
+from services.agent.transcript import measures
+from services.agent.transcript.transcriber import Transcriber, TranscriptError
 from services.agent.turns import TurnSettings
 from services.agent.voice_activity import EndOfTurn
 from services.agent.voices.desk import VoiceDesk
@@ -87,7 +89,7 @@ async def run(settings: AgentSettings) -> str:
     async with AsyncExitStack() as stack:
         try:
             running = await start(settings, stack)
-        except (StateError, ModelError, PersonaError, PhoneLineError, SetupError, OSError) as error:
+        except (StateError, ModelError, PersonaError, PhoneLineError, SetupError, TranscriptError, OSError) as error:
             raise StartError(" ".join(str(error).split())) from error
         print(f"agent: serving on port {running.port}", flush=True)
         failed = running.failed
@@ -153,6 +155,7 @@ async def start(settings: AgentSettings, stack: AsyncExitStack) -> Running:
     book, persona_desk = await set_up_personas(settings, personas, connection, checks, agent_id)
     drafts = Drafts(connection, store.sealer)
     returns = Returns(store, PersonaStore(connection))
+    transcriber = await _transcriber(settings, stack)
     end_of_turn = EndOfTurn()
     stack.push_async_callback(end_of_turn.close)
     bus = EventBus()
@@ -177,6 +180,7 @@ async def start(settings: AgentSettings, stack: AsyncExitStack) -> Running:
         recordings=recordings,
         admit_without_redis=settings.redis_away == "admit",
         without_echo_canceller=settings.legs_without_echo_canceller,
+        transcriber=transcriber,
         mark=mark,
     )
     switchboard = Switchboard(agent_id, slots, book, around)
@@ -317,6 +321,16 @@ def _recordings(settings: AgentSettings, personas: Iterable[Persona], stack: Asy
     recordings = Recordings(Path(settings.recordings), RecordingFormat(settings.recording_format))
     stack.callback(recordings.close)
     return recordings
+
+
+async def _transcriber(settings: AgentSettings, stack: AsyncExitStack) -> Transcriber | None:
+    if settings.transcript_model is None:
+        return None
+    transcriber = Transcriber(settings.transcript_model, settings.transcript_threads, settings.transcript_backlog)
+    stack.push_async_callback(transcriber.close)
+    await transcriber.start()
+    measures.observe(lambda: transcriber.waiting_s)
+    return transcriber
 
 
 def _mark(settings: AgentSettings) -> Code | None:

@@ -64,11 +64,11 @@ class CallerTurn:
 
     utterance: Utterance
 
-    def __init__(self, number: int, audio: bytearray, goes_on: bool, trace: TurnTrace) -> None:
+    def __init__(self, number: int, audio: bytearray, carried: int, trace: TurnTrace) -> None:
         self.number = number
         self.trace = trace
         self.audio = audio
-        self.goes_on = goes_on  # it began with a turn that was not answered yet
+        self.carried = carried  # bytes of the audio that are of a turn before it which was not answered yet
         self.may_be_over = asyncio.Event()  # an answer can be begun; set with `ended`, and before it in a pause
         self.ended = asyncio.Event()  # for good: the answer can be heard
         self.waterfall = Waterfall(number)
@@ -78,6 +78,11 @@ class CallerTurn:
         self.answered = False  # something of an answer was heard, or there will be none
         self._session: LmSession | None = None
         self._appends: list[asyncio.Future[lm_pb2.ConverseResponse]] = []
+
+    @property
+    def goes_on(self) -> bool:
+        """It began with a turn that was not answered yet."""
+        return self.carried > 0
 
     def attach(self, session: LmSession) -> None:
         """From now on codes go into this session at once, those so far included."""

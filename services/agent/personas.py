@@ -104,6 +104,7 @@ class Persona(BaseModel):
     key_pause_s: float = Field(3.0, ge=0.5, le=30.0, description="longest time between two keys of an action")
     recording: RecordingPolicy = RecordingPolicy()
     supervision: SupervisionPolicy = Field(SupervisionPolicy(), description="see docs/supervision.md")
+    transcript: bool = Field(True, description="what callers say may be written down, where the agent does so")
     watermark: bool = Field(True, description="an inaudible mark in what it says, see docs/watermark.md")
     resume: ResumePolicy | None = Field(None, description="going on with a call that was cut, see docs/state.md")
 

@@ -46,6 +46,7 @@ class Speech:
         progress: takes what was heard so far of an answer under way.
         watched: somebody reads along.
         mark: the watermark of what the bot says; None for none.
+        heard: takes each turn's number and what is new in it, when it is over: 16-bit mono PCM at 16 kHz.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Speech:
         progress: Callable[[Entry], None] = lambda _: None,
         watched: Callable[[], bool] = lambda: False,
         mark: Code | None = None,
+        heard: Callable[[int, bytes], None] = lambda turn, pcm: None,
     ) -> None:
         self._call = CallContext(call_id, persona, models, models.reserve(call_id), publish, clock, mark)
         self._past = past
@@ -70,6 +72,7 @@ class Speech:
         self.first_pcm = asyncio.Event()
         self.failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._record = record
+        self._heard_turn = heard
         self._delay_s = delay_s
         self._session: LmSession | None = None
         self._media: asyncio.Future[Media] = asyncio.get_running_loop().create_future()
@@ -160,7 +163,7 @@ class Speech:
             before.trace.over("continued" if carried else "failed")
         self._turns += 1
         trace = TurnTrace(self._call.call_id, self._turns, self._call.clock)
-        turn = self._turn = CallerTurn(self._turns, carried + audio, bool(carried), trace)
+        turn = self._turn = CallerTurn(self._turns, carried + audio, len(carried), trace)
         turn.utterance = self._utterance(turn)
         self._call.publish(Speaking("caller", on=True))
         self._hold_floor(lambda: self._converse(turn))
@@ -196,6 +199,7 @@ class Speech:
         turn.may_be_over.set()
         turn.ended.set()
         self._call.publish(Speaking("caller", on=False))
+        self._heard_turn(turn.number, bytes(turn.audio[turn.carried :]))
         self._admit(turn)
         if self._answer is not None:
             self._answer.decided()
@@ -215,6 +219,10 @@ class Speech:
         turn.trace.over("dropped")
         self._call.publish(Speaking("caller", on=False))
         self._hold_floor(self._nothing)
+
+    def wrote_down(self, turn: int, text: str) -> None:
+        """Someone has written down what the caller said in a turn: the conversation keeps it beside its tokens."""
+        self._record(Entry(Role.TRANSCRIPT, (), len(self.conversation.ids), text, turn=turn))
 
     @property
     def floor_is_free(self) -> bool:

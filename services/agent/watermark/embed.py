@@ -14,7 +14,7 @@ from services.agent.watermark.code import HALF_S, Code, band_of
 
 Pcm = npt.NDArray[np.int16]
 
-STRENGTH_DB = 1.25
+STRENGTH_DB = 0.9
 _HOP_S = 0.0058
 _LOUDEST = 32767.0
 
