@@ -30,15 +30,23 @@ Pcm = npt.NDArray[np.int16]
 SHORTEST_S = 5.3  # a clip of 5 s, from somewhere in it
 FOLDER = CACHE / "watermark"
 _FULL_SCALE = 32767.0
+_SEEDS = (1, 2)  # of the decoder's noise
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A recording at `REPLY_RATE`, of what, and with which words when they are known."""
+    """A recording at `REPLY_RATE`.
+
+    Attributes:
+        kind: of what.
+        text: its words, when they are known.
+        again: the same words and tokens with other noise in the decoder; none unless of the bot.
+    """
 
     kind: str
     pcm: Pcm
     text: str = ""
+    again: Pcm | None = None
 
 
 def bot_clips(count: int, seed: int, said: Callable[[int], object] = lambda _: None) -> list[Clip]:
@@ -49,13 +57,15 @@ def bot_clips(count: int, seed: int, said: Callable[[int], object] = lambda _: N
     """
     clips: list[Clip] = []
     for text in _texts(seed):
-        path = FOLDER / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.wav"
-        if not path.is_file():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            soundfile.write(path, _spoken(text), REPLY_RATE, subtype="PCM_16")
-        pcm = soundfile.read(path, dtype="int16")[0]
+        name = hashlib.sha256(text.encode()).hexdigest()[:16]
+        paths = [FOLDER / f"{name}-{seed}.wav" for seed in _SEEDS]
+        if not all(path.is_file() for path in paths):
+            FOLDER.mkdir(parents=True, exist_ok=True)
+            for path, pcm in zip(paths, _spoken(text), strict=True):
+                soundfile.write(path, pcm, REPLY_RATE, subtype="PCM_16")
+        pcm, again = (soundfile.read(path, dtype="int16")[0] for path in paths)
         if len(pcm) >= SHORTEST_S * REPLY_RATE:
-            clips.append(Clip("bot", pcm, text))
+            clips.append(Clip("bot", pcm, text, again))
             said(len(clips))
         if len(clips) == count:
             break
@@ -67,10 +77,12 @@ def _models() -> tuple[TokenizerCheckpoint, Checkpoint]:
     return tokenizer_weights.load(WEIGHTS / "tokenizer", "cpu"), weights.load(WEIGHTS / "decoder", "cpu")
 
 
-def _spoken(text: str) -> Pcm:
+def _spoken(text: str) -> list[Pcm]:
+    """By the decoder, with each of `_SEEDS`."""
     tokenizer, decoder = _models()
     heard = voices.say(text, voices.Speaker(voices.AGENT), SPEECH_RATE)
-    return _pcm(wave_of(new_utterance(decoder, encode_waves(tokenizer, [heard])[0].tolist())))
+    codes = encode_waves(tokenizer, [heard])[0].tolist()
+    return [_pcm(wave_of(new_utterance(decoder, codes, seed))) for seed in _SEEDS]
 
 
 def other_clips(count: int, seed: int, unmarked: list[Clip]) -> list[Clip]:

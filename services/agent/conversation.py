@@ -33,7 +33,8 @@ class Entry:
         role: what it is.
         ids: exact vocabulary ids that it added; for RESET all ids.
         length: ids in the session afterwards.
-        text: of the bot, or of a TRANSCRIPT; when interrupted, up to the word last heard, as near as the answer's pace tells.
+        text: of the bot; when interrupted, up to the word last heard, as near as the answer's pace tells. Of a
+            TRANSCRIPT the caller's.
         interrupted: the caller barged in; `ids` end with the last token heard.
         turn: number of the caller's turn it belongs to; 0 before the first.
     """

@@ -110,7 +110,8 @@ class AgentSettings(StateSettings):
     recording_format: Literal["opus", "wav"] = Field("opus", description="how calls are recorded")
     agent_url: str = Field("", description="URL where others reach this very agent's API; empty: from --http-listen")
     transcript_model: Path | None = Field(
-        None, description="directory of a Whisper model for CTranslate2: what callers say is written down; none: it is not"
+        None,
+        description="directory of a Whisper model for CTranslate2, to write down what callers say",
     )
     transcript_threads: int = Field(1, ge=1, le=64, description="threads that this may use, at low priority")
     transcript_backlog: float = Field(

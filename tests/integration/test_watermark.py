@@ -20,7 +20,7 @@ from trunkline.v1 import calls_pb2, calls_pb2_grpc
 
 DISCLOSURE = "You are speaking with a computer."
 WORDS = "We are open Monday to Friday from nine to six, Saturday from ten to two, closed on Sunday."
-PERSONAS = {
+PERSONAS: dict[str, dict[str, object]] = {
     "default": {"disclosure": {"text": DISCLOSURE, "barge_in": False}, "greeting": "How can I help you?"},
     "plain": {"greeting": "Hello.", "watermark": False, "numbers": ["plain"]},
 }

@@ -56,6 +56,11 @@ class Transcriber:
         """Seconds of audio that wait."""
         return self._backlog.seconds
 
+    @property
+    def pid(self) -> int | None:
+        """Of the process, while there is one."""
+        return self._process.pid if self._process is not None else None
+
     async def start(self) -> None:
         """Starts the process, and returns when it is ready.
 

@@ -1,7 +1,7 @@
-"""`python -m services.agent.transcript.worker MODEL THREADS`: a process that writes down what it is given, at low priority.
+"""`python -m services.agent.transcript.worker MODEL THREADS`: writes down what it is given, at low priority.
 
 Standard input: a line of JSON `{"bytes": n, "language": "en"}`, then n bytes of 16-bit mono PCM at 16 kHz; again and
-again. Standard output: first `{"multilingual": true}`, then for each `{"text": ..., "seconds": of computing}`, one a line.
+again. Standard output: first `{"multilingual": true}`, then for each `{"text": ..., "seconds": of computing}`.
 Nothing that was said goes anywhere else.
 """
 

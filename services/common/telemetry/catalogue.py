@@ -22,7 +22,7 @@ OUTCOMES = ("caller", "agent", "lost", "failed", "unanswered")
 # why a call was not taken: every place is taken, the agent drains, the models have no room, or something is broken
 REFUSALS = ("capacity", "draining", "no_model", "fault")
 
-# why a caller's words were not written down: too much waited, the process failed, or the model does not know the language
+# why a turn was not written down: too much waited, the process failed, or the model does not know the language
 NOT_WRITTEN = ("overload", "failed", "language")
 
 # carriers' websockets carry no RTP
@@ -119,7 +119,7 @@ CALL_MOS = _histogram(
     "trunkline_call_mos", "{score}", "Estimated quality of a caller's audio by the E-model (ITU-T G.107), at its end",
     _MOS, leg=RTP_LEGS,
 )  # fmt: skip
-TRANSCRIPT_WAITING = _gauge("trunkline_transcript_waiting_seconds", "s", "Callers' speech that waits to be written down")
+TRANSCRIPT_WAITING = _gauge("trunkline_transcript_waiting_seconds", "s", "Callers' speech that is to be written down")
 TRANSCRIPT_AUDIO = _counter("trunkline_transcript_audio_seconds_total", "s", "Callers' speech that was written down")
 TRANSCRIPT_COMPUTING = _counter("trunkline_transcript_computing_seconds_total", "s", "Processor time that this took")
 TRANSCRIPT_DROPPED = _counter(
