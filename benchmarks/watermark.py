@@ -171,7 +171,7 @@ def words(bots: Sequence[Clip], code: Code, seed: int, bar: "tqdm[None]") -> Sec
     text = (
         f"{len(bots)} whole answers, {sum(lengths)} words. Word errors: Whisper tiny.en over mu-law against the text. "
         "Opinion scores: DNSMOS P.835, as the bot said it. The reference is the same audio without the mark; the "
-        "interval is of the mean difference (paired bootstrap). Two takes are the same tokens with other noise in the decoder."
+        "interval is of the mean difference (paired bootstrap). Two takes: the same tokens, other noise in the decoder."
     )
     return Section("Not heard", text, figures)
 
