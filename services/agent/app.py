@@ -55,11 +55,14 @@ from services.agent.state.tokens import ResumeTokens
 from services.agent.state.undertaker import bury_lost
 from services.agent.supervision.desk import ListeningDesk
 from services.agent.switchboard import Switchboard
+from services.agent.transcript import measures
+from services.agent.transcript.transcriber import Transcriber, TranscriptError
 from services.agent.turns import TurnSettings
 from services.agent.voice_activity import EndOfTurn, voice_model
 from services.agent.voices.desk import VoiceDesk
 from services.agent.voices.keeper import VoiceKeeper
 from services.agent.voices.store import VoiceStore
+from services.agent.watermark.code import PUBLIC_KEY, Code
 from services.agent.web_calls import WebCalls
 from services.common.errors import SetupError
 from services.common.grpc_server import Server, Slots
@@ -86,7 +89,7 @@ async def run(settings: AgentSettings) -> str:
     async with AsyncExitStack() as stack:
         try:
             running = await start(settings, stack)
-        except (StateError, ModelError, PersonaError, PhoneLineError, SetupError, OSError) as error:
+        except (StateError, ModelError, PersonaError, PhoneLineError, SetupError, TranscriptError, OSError) as error:
             raise StartError(" ".join(str(error).split())) from error
         print(f"agent: serving on port {running.port}", flush=True)
         failed = running.failed
@@ -133,6 +136,7 @@ async def start(settings: AgentSettings, stack: AsyncExitStack) -> Running:
     recordings = _recordings(settings, personas.values(), stack)
     ice = _ice_servers(settings)
     doors = _doors(settings)
+    mark = _mark(settings)
     agent_id = settings.agent_id or f"{socket.gethostname()}-{os.getpid()}"
     connection = Connection.from_settings(settings)
     stack.push_async_callback(connection.close)
@@ -152,6 +156,7 @@ async def start(settings: AgentSettings, stack: AsyncExitStack) -> Running:
     drafts = Drafts(connection, store.sealer)
     returns = Returns(store, PersonaStore(connection))
     voice_model()
+    transcriber = await _transcriber(settings, stack)
     end_of_turn = EndOfTurn()
     stack.push_async_callback(end_of_turn.close)
     bus = EventBus()
@@ -176,6 +181,8 @@ async def start(settings: AgentSettings, stack: AsyncExitStack) -> Running:
         recordings=recordings,
         admit_without_redis=settings.redis_away == "admit",
         without_echo_canceller=settings.legs_without_echo_canceller,
+        transcriber=transcriber,
+        mark=mark,
     )
     switchboard = Switchboard(agent_id, slots, book, around)
     metrics.observe(switchboard, models)
@@ -315,6 +322,27 @@ def _recordings(settings: AgentSettings, personas: Iterable[Persona], stack: Asy
     recordings = Recordings(Path(settings.recordings), RecordingFormat(settings.recording_format))
     stack.callback(recordings.close)
     return recordings
+
+
+async def _transcriber(settings: AgentSettings, stack: AsyncExitStack) -> Transcriber | None:
+    if settings.transcript_model is None:
+        return None
+    transcriber = Transcriber(settings.transcript_model, settings.transcript_threads, settings.transcript_backlog)
+    stack.push_async_callback(transcriber.close)
+    await transcriber.start()
+    measures.observe(lambda: transcriber.waiting_s)
+    return transcriber
+
+
+def _mark(settings: AgentSettings) -> Code | None:
+    try:
+        key = read_secret(settings.watermark_key, settings.watermark_key_file, "the watermark's key")
+    except ValueError as error:
+        raise StartError(str(error)) from error
+    if not settings.watermark:
+        log.warning("no watermark: what the bots say cannot be told from a person by machine")
+        return None
+    return Code.of(key.encode() or PUBLIC_KEY)
 
 
 def _ice_servers(settings: AgentSettings) -> IceServers:

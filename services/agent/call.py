@@ -18,6 +18,7 @@ from services.agent.conversation import Entry, Role
 from services.agent.echo import PlayedLine
 from services.agent.events import (
     INTERNAL,
+    CallerCaption,
     CallRecord,
     CallState,
     Dtmf,
@@ -56,9 +57,12 @@ from services.agent.state.connection import AWAY
 from services.agent.state.recorder import Recorders
 from services.agent.state.store import Hold, Store
 from services.agent.supervision.listening_in import ListeningIn
+from services.agent.transcript.backlog import Words
+from services.agent.transcript.transcriber import Transcriber
 from services.agent.turns import TurnSettings, for_persona
 from services.agent.voice_activity import EndOfTurn, VoiceActivity
 from services.agent.voices.keeper import VoiceKeeper
+from services.agent.watermark.code import Code
 from services.common.logs import impersonal
 
 log = logging.getLogger(__name__)
@@ -85,6 +89,8 @@ class Surroundings:
     recordings: Recordings | None = None
     admit_without_redis: bool = False
     without_echo_canceller: frozenset[LegKind] = frozenset()
+    transcriber: Transcriber | None = None
+    mark: Code | None = None  # the watermark of personas that have not turned it off
 
 
 class Call:
@@ -143,6 +149,8 @@ class Call:
             past=past.entries if past is not None else (),
             progress=self._recorder.heard,
             watched=lambda: around.bus.watched,
+            mark=around.mark if persona.watermark else None,
+            heard=self._write_down,
         )
         self._hang_up: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._placed = PlacedCall(dial, self._speech, self.hang_up, self._outcome) if dial is not None else None
@@ -174,6 +182,7 @@ class Call:
             extra={
                 "call_id": self.call_id, "leg": self.leg.kind.value, "placed": self.record.placed,
                 "persona": self.record.persona, "persona_version": self.record.persona_version,
+                "watermark": self._around.mark is not None and self._persona.watermark,
                 "pii_from": self.record.from_, "pii_to": self.record.to,
             },
         )  # fmt: skip
@@ -387,6 +396,19 @@ class Call:
             "conversation",
             extra={"call_id": self.call_id, "role": entry.role.value, "turn": entry.turn, "pii_text": entry.text},
         )
+
+    def _write_down(self, turn: int, pcm: bytes) -> None:
+        transcriber = self._around.transcriber
+        if transcriber is None or not self._persona.transcript:
+            return
+        if self.recording is not None and self.recording.paused:
+            return  # a card number, say
+        transcriber.submit(Words(pcm, self._persona.language, lambda text: self._wrote_down(turn, text)))
+
+    def _wrote_down(self, turn: int, text: str) -> None:
+        if self.record.state is CallState.LIVE:
+            self._speech.wrote_down(turn, text)
+            self._publish(CallerCaption(turn, text))
 
     def _key(self, digit: str) -> None:
         log.debug("key", extra={"call_id": self.call_id, "pii_digit": digit})

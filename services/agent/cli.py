@@ -13,6 +13,7 @@ import typer
 
 from services.agent.cli_personas import keys, personas
 from services.agent.cli_text import Story, outcome, row
+from services.agent.cli_watermark import watermark
 from services.common.channels import channel
 from services.common.errors import SetupError
 from trunkline.v1 import calls_pb2, calls_pb2_grpc
@@ -34,6 +35,7 @@ app = typer.Typer(
 )
 app.add_typer(personas, name="personas")
 app.add_typer(keys, name="keys")
+app.add_typer(watermark, name="watermark")
 CallId = Annotated[str, typer.Argument(help="id of a call, as `list` shows it", metavar="CALL")]
 
 

@@ -20,6 +20,7 @@ class Role(Enum):
     SYSTEM = "system"
     USER = "user"
     ASSISTANT = "assistant"
+    TRANSCRIPT = "transcript"  # what the caller said in a turn, as a recogniser heard it; changes no ids
     REWIND = "rewind"  # forget all ids from `length` on
     RESET = "reset"  # the ids are replaced: the context was full, and older turns were left out
 
@@ -32,7 +33,8 @@ class Entry:
         role: what it is.
         ids: exact vocabulary ids that it added; for RESET all ids.
         length: ids in the session afterwards.
-        text: of the bot; when interrupted, up to the word last heard, as near as the answer's pace tells.
+        text: of the bot; when interrupted, up to the word last heard, as near as the answer's pace tells. Of a
+            TRANSCRIPT the caller's.
         interrupted: the caller barged in; `ids` end with the last token heard.
         turn: number of the caller's turn it belongs to; 0 before the first.
     """
@@ -167,7 +169,7 @@ class Conversation:
             self.system(entry.ids)
         elif entry.role is Role.USER:
             self.user(entry.ids, entry.turn)
-        elif entry.role is Role.ASSISTANT:
+        elif entry.role in (Role.ASSISTANT, Role.TRANSCRIPT):
             self.ids += entry.ids
         elif entry.role is Role.REWIND:
             self.rewind(entry.length, entry.turn)

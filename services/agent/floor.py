@@ -16,6 +16,7 @@ from services.agent.replicas.places import Reservation
 from services.agent.speaking import AnswerSink, Speaker
 from services.agent.turn_trace import TurnTrace
 from services.agent.waterfall import Waterfall
+from services.agent.watermark.code import Code
 from services.common.telemetry import traces
 from trunkline.v1 import lm_pb2
 
@@ -35,6 +36,7 @@ class CallContext:
         places: of the call, on the three stages.
         publish: takes events for watchers.
         clock: wall clock of the call, seconds.
+        mark: the watermark of what the bot says; None for none.
     """
 
     call_id: str
@@ -43,6 +45,7 @@ class CallContext:
     places: Reservation
     publish: Callable[[Event], None]
     clock: Callable[[], float]
+    mark: Code | None = None
 
     def seed(self, turn: int) -> int:
         """See `seed_of`."""
@@ -61,11 +64,11 @@ class CallerTurn:
 
     utterance: Utterance
 
-    def __init__(self, number: int, audio: bytearray, goes_on: bool, trace: TurnTrace) -> None:
+    def __init__(self, number: int, audio: bytearray, carried: int, trace: TurnTrace) -> None:
         self.number = number
         self.trace = trace
         self.audio = audio
-        self.goes_on = goes_on  # it began with a turn that was not answered yet
+        self.carried = carried  # bytes of the audio that are of a turn before it which was not answered yet
         self.may_be_over = asyncio.Event()  # an answer can be begun; set with `ended`, and before it in a pause
         self.ended = asyncio.Event()  # for good: the answer can be heard
         self.waterfall = Waterfall(number)
@@ -75,6 +78,11 @@ class CallerTurn:
         self.answered = False  # something of an answer was heard, or there will be none
         self._session: LmSession | None = None
         self._appends: list[asyncio.Future[lm_pb2.ConverseResponse]] = []
+
+    @property
+    def goes_on(self) -> bool:
+        """It began with a turn that was not answered yet."""
+        return self.carried > 0
 
     def attach(self, session: LmSession) -> None:
         """From now on codes go into this session at once, those so far included."""
@@ -168,7 +176,7 @@ class AnswerInProgress:
         self.number = number
         self.count = count
         self._waterfall = turn.waterfall if turn is not None else None
-        self.player = Player(call.models.limits.pcm_rate, call.clock, self._first_packet)
+        self.player = Player(call.models.limits.pcm_rate, call.clock, self._first_packet, call.mark)
         self._until_decided = UntilDecided(self, decided=turn is None or turn.ended.is_set())
         self.speaker = Speaker(
             call.places.decoder,

@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
 
 from services.agent.actions.config import Action, checked_together
+from services.agent.disclosure import DisclosurePolicy
 from services.agent.recording.policy import RecordingPolicy
 from services.agent.supervision.policy import SupervisionPolicy
 
@@ -80,6 +81,7 @@ class Persona(BaseModel):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")
     prompt: str = Field(min_length=1, max_length=MAX_PROMPT, description="who the bot is and the facts it knows")
     greeting: str = Field("", max_length=1000, description="said when the call is answered; empty for none")
+    disclosure: DisclosurePolicy | None = Field(None, description="says first that the voice is synthetic")
     apology: str = Field("I'm sorry, something went wrong. Please say that again.", min_length=1, max_length=500)
     closing: _Spoken = Field(
         "I'm sorry, this line will close in a moment. Please call again.",
@@ -102,6 +104,8 @@ class Persona(BaseModel):
     key_pause_s: float = Field(3.0, ge=0.5, le=30.0, description="longest time between two keys of an action")
     recording: RecordingPolicy = RecordingPolicy()
     supervision: SupervisionPolicy = Field(SupervisionPolicy(), description="see docs/supervision.md")
+    transcript: bool = Field(True, description="what callers say may be written down, where the agent does so")
+    watermark: bool = Field(True, description="an inaudible mark in what it says, see docs/watermark.md")
     resume: ResumePolicy | None = Field(None, description="going on with a call that was cut, see docs/state.md")
 
     @field_validator("prompt", "greeting", "apology")

@@ -1,4 +1,4 @@
-"""Plays one answer: resamples the decoder's PCM to the leg's rate and sends its packets on the clock."""
+"""Plays one answer: marks the decoder's PCM, resamples it to the leg's rate and sends its packets on the clock."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -10,6 +10,8 @@ import soxr
 from services.agent import metrics
 from services.agent.legs.base import PACKET_MS, OwnQueue
 from services.agent.playback import Heard, Playback
+from services.agent.watermark.code import Code
+from services.agent.watermark.embed import Marker
 
 LEAD_MS = 60  # packets run this far ahead of the clock: a stop is heard within it
 
@@ -30,12 +32,23 @@ class Media:
 
 
 class Player:
-    """One answer on its way out. PCM may be pushed before there is a leg to play it on."""
+    """One answer on its way out. PCM may be pushed before there is a leg to play it on.
 
-    def __init__(self, pcm_rate: int, clock: Callable[[], float], on_first_packet: Callable[[], None]) -> None:
+    Args:
+        mark: the watermark that it bears; None for none.
+    """
+
+    def __init__(
+        self,
+        pcm_rate: int,
+        clock: Callable[[], float],
+        on_first_packet: Callable[[], None],
+        mark: Code | None = None,
+    ) -> None:
         self._pcm_rate = pcm_rate
         self._clock = clock
         self._on_first_packet = on_first_packet
+        self._marker = Marker(mark, pcm_rate) if mark is not None else None
         self._early: list[tuple[bytes, int]] = []
         self._playback: Playback | None = None
         self._resampler: soxr.ResampleStream | None = None
@@ -127,8 +140,11 @@ class Player:
 
     def _resample(self, pcm: bytes, last: bool = False) -> bytes:
         assert self._resampler is not None
-        samples = self._resampler.resample_chunk(np.frombuffer(pcm, dtype=np.int16), last=last)
-        return bytes(np.asarray(samples, dtype=np.int16).tobytes())
+        samples = np.frombuffer(pcm, dtype=np.int16)
+        if self._marker is not None:
+            samples = self._marker.mark(samples, last)
+        resampled = self._resampler.resample_chunk(samples, last=last)
+        return bytes(np.asarray(resampled, dtype=np.int16).tobytes())
 
 
 async def _event_or_timeout(event: asyncio.Event, seconds: float | None) -> None:

@@ -226,7 +226,7 @@ class SpeechProcessor(FrameProcessor):  # type: ignore[misc]
         """Acts on turns; passes everything else on."""
         await super().process_frame(frame, direction)
         if isinstance(frame, CallerTurnStarted):
-            if self._speech.interrupt() or frame.barged_in:
+            if self._speech.interrupt() or (frame.barged_in and self._speech.may_be_interrupted):
                 await self.broadcast_interruption()
                 if self._played is not None:
                     self._played.drop_unheard(time.monotonic())

@@ -2,8 +2,10 @@
 
 import itertools
 from collections import deque
+from collections.abc import Callable
+from datetime import UTC, datetime
 
-from services.agent.events import BargeIn, Caption, Event, Speaking, TurnTimes
+from services.agent.events import BargeIn, CallerCaption, Caption, Event, Speaking, TurnTimes
 
 LABEL = "rtvi-ai"
 VERSION = "1.0.0"  # of RTVI; what newer versions add is optional
@@ -18,9 +20,14 @@ def bot_ready(message_id: str) -> dict[str, object]:
 
 
 class Screen:
-    """Makes the messages of one call. Captions are sent piece by piece, and once more whole when complete."""
+    """Makes the messages of one call. Captions are sent piece by piece, and once more whole when complete.
 
-    def __init__(self) -> None:
+    Args:
+        now: wall clock.
+    """
+
+    def __init__(self, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self._now = now
         self._ids = itertools.count(1)
         self._text = ""
         self._turn = 0  # of the text
@@ -44,6 +51,9 @@ class Screen:
                 self._text += text
                 self._turn = turn
                 return [self._message("bot-llm-text", {"text": text, "turn": turn})]
+            case CallerCaption(turn=turn, text=text):
+                said = {"text": text, "final": True, "timestamp": self._now().isoformat(), "user_id": "", "turn": turn}
+                return [self._message("user-transcription", said)]
             case Speaking(who=who, on=on):
                 self._speaking[who] = on
                 return [self._speaks(who)]

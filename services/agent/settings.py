@@ -109,6 +109,17 @@ class AgentSettings(StateSettings):
     recordings: str = Field("", description="directory for the recordings of personas that ask for them")
     recording_format: Literal["opus", "wav"] = Field("opus", description="how calls are recorded")
     agent_url: str = Field("", description="URL where others reach this very agent's API; empty: from --http-listen")
+    transcript_model: Path | None = Field(
+        None,
+        description="directory of a Whisper model for CTranslate2, to write down what callers say",
+    )
+    transcript_threads: int = Field(1, ge=1, le=64, description="threads that this may use, at low priority")
+    transcript_backlog: float = Field(
+        60.0, ge=1, le=3600, description="seconds of speech that may wait to be written down; more is left out"
+    )
+    watermark: bool = Field(True, description="an inaudible mark in what the bots say (docs/watermark.md)")
+    watermark_key: SecretStr = Field(SecretStr(""), description="with which it is found; empty: anyone can find it")
+    watermark_key_file: Path | None = Field(None, description="file to read that key from instead")
     agent_id: str = Field("", description="name of this agent in leases; empty for one made from host and process")
 
     @field_validator("tokenizer", "lm", "decoder")

@@ -22,6 +22,7 @@ from services.agent.personas import Persona
 from services.agent.playback import Heard
 from services.agent.player import Media
 from services.agent.turn_trace import TurnTrace
+from services.agent.watermark.code import Code
 from services.common.telemetry import traces
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,8 @@ class Speech:
         past: the conversation to go on with; none for a new one.
         progress: takes what was heard so far of an answer under way.
         watched: somebody reads along.
+        mark: the watermark of what the bot says; None for none.
+        heard: takes each turn's number and what is new in it, when it is over: 16-bit mono PCM at 16 kHz.
     """
 
     def __init__(
@@ -58,8 +61,10 @@ class Speech:
         past: Sequence[Entry] = (),
         progress: Callable[[Entry], None] = lambda _: None,
         watched: Callable[[], bool] = lambda: False,
+        mark: Code | None = None,
+        heard: Callable[[int, bytes], None] = lambda turn, pcm: None,
     ) -> None:
-        self._call = CallContext(call_id, persona, models, models.reserve(call_id), publish, clock)
+        self._call = CallContext(call_id, persona, models, models.reserve(call_id), publish, clock, mark)
         self._past = past
         self._progress = progress
         self._watched = watched
@@ -67,6 +72,7 @@ class Speech:
         self.first_pcm = asyncio.Event()
         self.failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._record = record
+        self._heard_turn = heard
         self._delay_s = delay_s
         self._session: LmSession | None = None
         self._media: asyncio.Future[Media] = asyncio.get_running_loop().create_future()
@@ -77,6 +83,9 @@ class Speech:
         self._turns = 0
         self._answers = 0
         self._greeting_failure: ModelError | None = None
+        policy = persona.disclosure
+        self.disclosure = policy.text if policy is not None and policy.due(past) else ""
+        self._disclosing: asyncio.Task[None] | None = None  # while it is said, or waits to be, and none may interrupt
 
     async def prepare(self) -> None:
         """Takes a place on every stage, opens the LM session, and gets the greeting so far that it can be heard.
@@ -97,6 +106,8 @@ class Speech:
         if not self._opening:
             return
         greeting = self._hold_floor(self._greet)
+        if self.disclosure and self._call.persona.disclosure and not self._call.persona.disclosure.barge_in:
+            self._disclosing = greeting
         ready = asyncio.create_task(self.first_pcm.wait())
         try:
             await asyncio.wait({ready, greeting}, return_when=asyncio.FIRST_COMPLETED)
@@ -115,11 +126,24 @@ class Speech:
         if self.floor_is_free:
             self._hold_floor(self._nothing)
 
+    def drop_opening(self) -> None:
+        """What was to be said first is not said: nobody is there to hear it."""
+        self._disclosing = None
+        self._stop_answer()
+        self._hold_floor(self._nothing)
+
+    @property
+    def may_be_interrupted(self) -> bool:
+        """False while the persona's disclosure must be heard."""
+        return self._disclosing is None
+
     def interrupt(self) -> bool:
-        """Stops what the bot says, within a packet; False when it said nothing.
+        """Stops what the bot says, within a packet; False when it said nothing, or may not be interrupted.
 
         What was heard stays in the conversation.
         """
+        if not self.may_be_interrupted:
+            return False
         answer = self._answer
         stopped = self._stop_answer()
         if stopped is not None:
@@ -139,7 +163,7 @@ class Speech:
             before.trace.over("continued" if carried else "failed")
         self._turns += 1
         trace = TurnTrace(self._call.call_id, self._turns, self._call.clock)
-        turn = self._turn = CallerTurn(self._turns, carried + audio, bool(carried), trace)
+        turn = self._turn = CallerTurn(self._turns, carried + audio, len(carried), trace)
         turn.utterance = self._utterance(turn)
         self._call.publish(Speaking("caller", on=True))
         self._hold_floor(lambda: self._converse(turn))
@@ -160,7 +184,8 @@ class Speech:
         turn = self._turn
         if turn is None or turn.ended.is_set() or not turn.may_be_over.is_set():
             return
-        self._stop_answer()
+        if self.may_be_interrupted:
+            self._stop_answer()
         turn.go_on()
         self._hold_floor(lambda: self._converse(turn))
 
@@ -174,6 +199,7 @@ class Speech:
         turn.may_be_over.set()
         turn.ended.set()
         self._call.publish(Speaking("caller", on=False))
+        self._heard_turn(turn.number, bytes(turn.audio[turn.carried :]))
         self._admit(turn)
         if self._answer is not None:
             self._answer.decided()
@@ -187,11 +213,16 @@ class Speech:
             self.caller_ended(self._call.clock(), self._call.clock())
             return
         self._turn = None
-        self._stop_answer()
+        if self.may_be_interrupted:
+            self._stop_answer()
         turn.utterance.drop()
         turn.trace.over("dropped")
         self._call.publish(Speaking("caller", on=False))
         self._hold_floor(self._nothing)
+
+    def wrote_down(self, turn: int, text: str) -> None:
+        """Someone has written down what the caller said in a turn: the conversation keeps it beside its tokens."""
+        self._record(Entry(Role.TRANSCRIPT, (), len(self.conversation.ids), text, turn=turn))
 
     @property
     def floor_is_free(self) -> bool:
@@ -200,6 +231,7 @@ class Speech:
 
     async def close(self) -> None:
         """Stops everything; the conversation keeps what was heard."""
+        self._disclosing = None
         self._stop_answer()
         for floor in self._floors:
             floor.cancel()
@@ -231,7 +263,8 @@ class Speech:
         # waits for all of them.
         before = [task for task in self._floors if not task.done()]
         for task in before:
-            task.cancel()
+            if task is not self._disclosing:
+                task.cancel()
         floor = asyncio.create_task(self._have_floor(before, work), name=f"floor-{self._call.call_id}")
         self._floors = [*before, floor]
         return floor
@@ -240,7 +273,7 @@ class Speech:
         await _all_over(before)
         try:
             await work()
-            while self._says:
+            while self._says and not self._caller_waits:
                 await self._announce(self._says.popleft())
         except Exception:
             log.exception("a call's speech broke", extra={"call_id": self._call.call_id})
@@ -250,18 +283,30 @@ class Speech:
         """The floor is taken only to end what held it."""
 
     @property
+    def _caller_waits(self) -> bool:
+        """A turn of the caller came while they could not interrupt, and wants the floor."""
+        return self._turn is not None and asyncio.current_task() is not self._floors[-1]
+
+    @property
     def _opening(self) -> list[str]:
-        return self._call.persona.opening_again if self._past else self._call.persona.opening
+        opening = self._call.persona.opening_again if self._past else self._call.persona.opening
+        return [self.disclosure, *opening] if self.disclosure else opening
 
     async def _greet(self) -> None:
+        opening = self._opening
         try:
-            for text in self._opening:
+            for text in opening:
+                if self._caller_waits:
+                    return
                 await self._speak(text)
+                self._disclosing = None
         except ModelError as error:
             if self.first_pcm.is_set():
-                await self._announce(self._call.persona.apology)
+                await self._announce(opening[0] if self._disclosing is not None else self._call.persona.apology)
             else:
                 self._greeting_failure = error
+        finally:
+            self._disclosing = None
 
     async def _announce(self, text: str) -> None:
         """Says a text; a call in which even that fails twice is over."""

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from services.agent.conversation import Entry, Role, replay
+from services.agent.disclosure import DisclosurePolicy
 from services.agent.events import BargeIn, Caption, Event, TurnTimes
 from services.agent.lm_session import LmSession, Sampling
 from services.agent.models import Deadlines, ModelError, ModelServices
@@ -342,6 +343,81 @@ async def test_announcements_wait_for_the_bot_to_finish(line: Line, question: by
     line.speech.say("Third.")
     await until(lambda: line.answers() == 5, "the answer, then the announcement")
     assert line.entries[-1].text == "Third."
+
+
+class Impatient(Line):
+    """Speaks as soon as it hears something, in the very moment."""
+
+    def __init__(self, models: ModelServices, persona: Persona, words: bytes) -> None:
+        super().__init__(models, persona)
+        self._words = words
+
+    async def send(self, packet: bytes) -> None:
+        await super().send(packet)
+        if len(self.packets) == 2:
+            self.says(self._words)
+
+
+def disclosing(may_be_interrupted: bool) -> Persona:
+    policy = DisclosurePolicy(text="I am a computer.", barge_in=may_be_interrupted)
+    return SHORT.model_copy(update={"disclosure": policy})
+
+
+async def test_who_speaks_while_they_must_listen_is_answered_afterwards(models: ModelServices, question: bytes) -> None:
+    line = Impatient(models, disclosing(may_be_interrupted=False), question)
+    await line.speech.prepare()
+    line.answer()
+    await until(lambda: line.answers() == 2, "the disclosure, then the answer")
+    assert line.roles() == [Role.SYSTEM, Role.ASSISTANT, Role.USER, Role.ASSISTANT], "no greeting in between"
+    assert (line.entries[1].text, line.entries[1].interrupted) == ("I am a computer.", False)
+    assert not line.of(BargeIn)
+    assert line.speech.may_be_interrupted
+    await line.speech.close()
+
+
+async def test_a_noise_while_they_must_listen_costs_nothing(models: ModelServices) -> None:
+    line = Line(models, disclosing(may_be_interrupted=False))
+    await line.speech.prepare()
+    assert not line.speech.interrupt()
+    line.speech.caller_started(bytes(PACKET_BYTES))
+    line.speech.caller_dropped()
+    line.answer()
+    await until(lambda: line.answers() == 2, "the disclosure, then the greeting")
+    assert [entry.text for entry in line.entries[1:]] == ["I am a computer.", "Hello."]
+    await line.speech.close()
+
+
+async def test_a_disclosure_may_be_interrupted_when_the_persona_says_so(models: ModelServices, question: bytes) -> None:
+    line = Impatient(models, disclosing(may_be_interrupted=True), question)
+    await line.speech.prepare()
+    line.answer()
+    await until(lambda: Role.USER in line.roles(), "the turn was heard")
+    assert len(line.of(BargeIn)) == 1
+    assert "Hello." not in [entry.text for entry in line.entries]
+    await line.speech.close()
+
+
+async def test_what_was_made_for_a_person_is_not_said_to_a_machine(models: ModelServices) -> None:
+    line = Line(models, disclosing(may_be_interrupted=False))
+    await line.speech.prepare()
+    line.speech.drop_opening()
+    line.speech.say("Call back.")
+    line.answer()
+    await until(lambda: line.answers() == 1, "the text was said")
+    assert [entry.text for entry in line.entries[1:]] == ["Call back."]
+    await line.speech.close()
+
+
+async def test_a_call_that_goes_on_discloses_only_what_was_not_heard(models: ModelServices) -> None:
+    persona = disclosing(may_be_interrupted=False)
+    first = Line(models, persona, "first")
+    await first.speech.prepare()
+    first.answer()
+    await until(lambda: first.answers() == 2, "the disclosure and the greeting")
+    await first.speech.close()
+    again = Speech("again", persona, models, lambda _: None, lambda _: None, past=first.entries)
+    cut = Speech("cut", persona, models, lambda _: None, lambda _: None, past=first.entries[:1])
+    assert (again.disclosure, cut.disclosure) == ("", "I am a computer.")
 
 
 async def test_a_full_context_loses_the_oldest_turns_only(models: ModelServices, question: bytes) -> None:

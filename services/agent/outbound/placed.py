@@ -78,7 +78,7 @@ class PlacedCall:
         self._report = report
         self._processor: CalleeProcessor | None = None
         self._media: Media | None = None
-        self._leaving = False
+        self._leaving = 0  # texts that a machine has not heard to their end
 
     async def ring(self, leg: Leg, cancelled: "asyncio.Future[str]") -> None:
         """Waits until the far end has answered and media flows.
@@ -116,7 +116,10 @@ class PlacedCall:
 
     def take(self, event: Event) -> None:
         """An event of the call."""
-        if self._leaving and isinstance(event, AnswerOver) and event.heard:
+        if not self._leaving or not isinstance(event, AnswerOver) or not event.heard:
+            return
+        self._leaving -= 1
+        if not self._leaving:
             asyncio.get_running_loop().call_later(AFTER_SPEECH_S, self._hang_up, "a text was left with a machine")
 
     def _heard(self, verdict: Verdict) -> None:
@@ -142,7 +145,9 @@ class PlacedCall:
 
     def _leave_text(self) -> None:
         assert self._media is not None
-        self._speech.interrupt()  # the greeting that was made for a person
-        self._speech.say(self._options.text)
-        self._leaving = True
+        self._speech.drop_opening()  # it was made for a person
+        texts = [text for text in (self._speech.disclosure, self._options.text) if text]
+        for text in texts:
+            self._speech.say(text)
+        self._leaving = len(texts)
         self._speech.connect(self._media)

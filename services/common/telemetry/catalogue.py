@@ -22,6 +22,9 @@ OUTCOMES = ("caller", "agent", "lost", "failed", "unanswered")
 # why a call was not taken: every place is taken, the agent drains, the models have no room, or something is broken
 REFUSALS = ("capacity", "draining", "no_model", "fault")
 
+# why a turn was not written down: too much waited, the process failed, or the model does not know the language
+NOT_WRITTEN = ("overload", "failed", "language")
+
 # carriers' websockets carry no RTP
 RTP_LEGS = ("sip", "webrtc")
 
@@ -116,6 +119,12 @@ CALL_MOS = _histogram(
     "trunkline_call_mos", "{score}", "Estimated quality of a caller's audio by the E-model (ITU-T G.107), at its end",
     _MOS, leg=RTP_LEGS,
 )  # fmt: skip
+TRANSCRIPT_WAITING = _gauge("trunkline_transcript_waiting_seconds", "s", "Callers' speech that is to be written down")
+TRANSCRIPT_AUDIO = _counter("trunkline_transcript_audio_seconds_total", "s", "Callers' speech that was written down")
+TRANSCRIPT_COMPUTING = _counter("trunkline_transcript_computing_seconds_total", "s", "Processor time that this took")
+TRANSCRIPT_DROPPED = _counter(
+    "trunkline_transcript_dropped_total", "{turn}", "Callers' turns that were not written down", reason=NOT_WRITTEN
+)
 REPLICAS_READY = _gauge(
     "trunkline_replicas_ready",
     "{replica}",
@@ -160,6 +169,7 @@ DECODER_AUDIO = _counter("trunkline_decoder_audio_seconds_total", "s", "Audio th
 _AGENT = (
     CALLS_ACTIVE, CALLS_CAPACITY, CALLS, CALLS_REFUSED, AGENT_DRAINING, FIRST_AUDIO, STAGE, BARGE_INS, PLAYBACK_GAPS,
     PLAYBACK_GAP, RTP_RECEIVED, RTP_LOST, RTP_JITTER, CALL_MOS, REPLICAS_READY, REPLICA_FAILURES,
+    TRANSCRIPT_WAITING, TRANSCRIPT_AUDIO, TRANSCRIPT_COMPUTING, TRANSCRIPT_DROPPED,
 )  # fmt: skip
 _MODEL = (MODEL_STREAMS, MODEL_CAPACITY, MODEL_PENDING, MODEL_QUEUE, MODEL_BATCH, MODEL_STEP, MODEL_DRAINING)
 _OWN = {"tokenizer": (TOKENIZER_AUDIO,), "lm": (LM_TOKENS, LM_KV_USED), "decoder": (DECODER_AUDIO,)}

@@ -134,3 +134,16 @@ def test_trimming_below_the_latest_turn_leaves_the_system_prompt() -> None:
     conversation.trim(12, turn=3)
     assert conversation.ids == list(range(10))
     assert conversation.user([1], 3).length == 11
+
+
+def test_what_a_recogniser_wrote_down_changes_no_ids() -> None:
+    conversation = Conversation()
+    entries = [conversation.system([1, 2]), conversation.user([3, 4], 1)]
+    entries.append(Entry(Role.TRANSCRIPT, (), 4, "What are your opening hours?", turn=1))
+    entries.append(conversation.assistant(answer_at(4), interrupted=False, turn=1))
+    assert replay(entries) == conversation.ids
+    rebuilt = Conversation.rebuilt(entries)
+    assert rebuilt.ids == conversation.ids
+    trimmed = rebuilt.trim(len(conversation.ids) - 1, 2)
+    assert trimmed is not None
+    assert trimmed.ids == (1, 2)

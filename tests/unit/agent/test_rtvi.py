@@ -1,6 +1,7 @@
+from datetime import UTC, datetime
 from typing import Any
 
-from services.agent.events import BargeIn, Caption, Speaking
+from services.agent.events import BargeIn, CallerCaption, Caption, Speaking
 from services.agent.rtvi import KEPT_CAPTIONS, Screen, bot_ready
 
 
@@ -63,3 +64,16 @@ def test_a_long_call_keeps_its_latest_captions() -> None:
 def test_a_client_that_is_ready_is_answered_under_its_own_id() -> None:
     answer = bot_ready("7")
     assert (answer["type"], answer["id"], answer["label"]) == ("bot-ready", "7", "rtvi-ai")
+
+
+def test_what_the_caller_said_is_told_as_rtvi_tells_it() -> None:
+    screen = Screen(lambda: datetime(2026, 5, 1, 12, 0, tzinfo=UTC))
+    (message,) = screen.messages(CallerCaption(3, "What are your opening hours?"))
+    assert message["type"] == "user-transcription"
+    assert message["data"] == {
+        "text": "What are your opening hours?",
+        "final": True,
+        "timestamp": "2026-05-01T12:00:00+00:00",
+        "user_id": "",
+        "turn": 3,
+    }
