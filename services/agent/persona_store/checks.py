@@ -25,6 +25,18 @@ _TEMPLATE_IDS = 16  # more than the template puts around a system prompt
 _NO_ROOM = (grpc.StatusCode.OUT_OF_RANGE, grpc.StatusCode.INVALID_ARGUMENT)
 
 
+class UnusablePersonaError(InvalidInputError):
+    """A persona cannot be used.
+
+    Attributes:
+        flaws: each thing that is wrong: its place in the settings, and why.
+    """
+
+    def __init__(self, message: str, flaws: Sequence[tuple[tuple[str | int, ...], str]]) -> None:
+        super().__init__(message)
+        self.flaws = tuple(flaws)
+
+
 def checked(settings: object, variables: Sequence[str], name: str = "") -> Persona:
     """A persona from what a client sent.
 
@@ -33,13 +45,15 @@ def checked(settings: object, variables: Sequence[str], name: str = "") -> Perso
         name: that it must have; empty: any.
 
     Raises:
-        InvalidInputError: it cannot be used; the message names each key and what is wrong with it.
+        UnusablePersonaError: its values cannot be used; the message names each key and what is wrong with it.
+        InvalidInputError: it is no mapping, or names a variable that it may not.
     """
     if not isinstance(settings, Mapping):
         raise InvalidInputError("a persona must be a mapping with at least name and prompt")
     content = {"name": name, **settings} if name else dict(settings)
     if name and content["name"] != name:
-        raise InvalidInputError(f"name: must be {name!r}: a persona cannot be renamed")
+        why = f"must be {name!r}: a persona cannot be renamed"
+        raise UnusablePersonaError(f"name: {why}", [(("name",), why)])
     # Looked at first: the checks of actions read the environment.
     for variable in sorted(set(_variables(content))):
         if not any(fnmatch.fnmatchcase(variable, pattern) for pattern in variables):
@@ -48,7 +62,8 @@ def checked(settings: object, variables: Sequence[str], name: str = "") -> Perso
     try:
         return Persona.model_validate(content)
     except ValidationError as error:
-        raise InvalidInputError(problems(error)) from None
+        flaws = [(tuple(item["loc"]), item["msg"]) for item in error.errors()]
+        raise UnusablePersonaError(problems(error), flaws) from None
 
 
 def _variables(content: object) -> Iterator[str]:

@@ -1,0 +1,12 @@
+// Addresses of the console: all behind the `#`, which browsers send nowhere.
+
+/** Of an address: {view, name}; name is a call's id, or a persona's or voice's name. */
+export function parse(hash) {
+  const [view = "", name = ""] = hash.replace(/^#\/?/, "").split("/").map(decodeURIComponent);
+  if (["calls", "talk", "personas", "voices", "system"].includes(view)) return { view, name };
+  return { view: "calls", name: "" };
+}
+
+export function address(view, name = "") {
+  return `#/${view}${name ? `/${encodeURIComponent(name)}` : ""}`;
+}
