@@ -1,19 +1,19 @@
 // Listening in to a call. It begins with a click, never by itself.
 
-import { Frames, peak } from "./pcm.js";
+import { Frames } from "./pcm.js";
 
 const RATE = 16000;
-const BEGIN = { caller: 1, bot: 1 };
+const WINDOW = 512; // samples of which a level is told
 
 /** One session of listening; `over` is called when the call ends or the stream breaks, with the error or null. */
 export class Listening {
   constructor(over) {
     this.over = over;
     this.stopped = new AbortController();
-    this.level = { caller: 0, bot: 0 };
-    this.frames = 0; // played or to be played
+    this.volume = { caller: 1, bot: 1 };
     this.gains = {};
-    this.volume = { ...BEGIN };
+    this.meters = {};
+    this.window = new Float32Array(WINDOW);
   }
 
   /** Opens the stream and plays it. */
@@ -38,6 +38,13 @@ export class Listening {
     this.gains[side]?.gain.setTargetAtTime(volume, this.context.currentTime, 0.02);
   }
 
+  /** How loud one side is now, whatever its volume: the highest sample, 0 to 1. */
+  level(side) {
+    if (!this.meters[side]) return 0;
+    this.meters[side].getFloatTimeDomainData(this.window);
+    return this.window.reduce((loudest, sample) => Math.max(loudest, Math.abs(sample)), 0);
+  }
+
   stop() {
     this.stopped.abort();
     this.#close();
@@ -49,7 +56,8 @@ export class Listening {
     ["caller", "bot"].forEach((side, at) => {
       const gain = (this.gains[side] = new GainNode(context, { gain: this.volume[side] }));
       const pan = new StereoPannerNode(context, { pan: at ? 0.6 : -0.6 });
-      this.node.connect(gain, at).connect(pan).connect(context.destination);
+      const meter = (this.meters[side] = new AnalyserNode(context, { fftSize: WINDOW }));
+      this.node.connect(meter, at).connect(gain).connect(pan).connect(context.destination);
     });
   }
 
@@ -59,8 +67,6 @@ export class Listening {
       const { done, value } = await reader.read();
       if (done) return;
       const samples = frames.push(value);
-      this.level = { caller: peak(samples, 0), bot: peak(samples, 1) };
-      this.frames += samples.length / 2;
       this.node.port.postMessage(samples, [samples.buffer]);
     }
   }

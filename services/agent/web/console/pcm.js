@@ -18,10 +18,3 @@ export class Frames {
     return Float32Array.from({ length: whole / 2 }, (_, at) => view.getInt16(at * 2, false) / 32768);
   }
 }
-
-/** The loudest sample of a side (0 caller, 1 bot). */
-export function peak(samples, side) {
-  let loudest = 0;
-  for (let at = side; at < samples.length; at += 2) loudest = Math.max(loudest, Math.abs(samples[at]));
-  return loudest;
-}

@@ -53,6 +53,7 @@ export function Call({ name: callId }) {
     ${record && html`<${About} ...${state} />`}
     ${record && !over && !record.here && html`<${Elsewhere} record=${record} />`}
     ${record?.here && !over && may("operator") && html`<${Actions} record=${record} open=${setDialog} />`}
+    ${record?.may_listen && record.state === "live" && may("operator") && html`<${ListenIn} callId=${callId} />`}
     ${record &&
     html`<div class="columns">
       <section aria-labelledby="captions-title"><h2 id="captions-title">Captions</h2><${Captions} lines=${linesOf(state)} /></section>
@@ -83,13 +84,13 @@ function About({ record, quality, listeners }) {
       ["Persona", personaOf(record)],
       ["Started", moment(record.started)],
       ["Agent", record.agent],
+      ["Quality", html`<${Quality} quality=${quality} />`],
+      ["From caller", html`<${Direction} told=${quality?.received} />`],
+      ["To caller", html`<${Direction} told=${quality?.sent} />`],
+      ["Round trip", quality?.round_trip_s ? milliseconds(quality.round_trip_s * 1000) : "–"],
+      ["Listening in", listeners.join(", ") || "nobody"],
       ["Outcome", record.outcome && record.outcome !== "none" ? record.outcome : ""],
       ["Ended", record.end_reason],
-      ["Quality", html`<${Quality} quality=${quality} />`],
-      ["From caller", quality && html`<${Direction} told=${quality.received} />`],
-      ["To caller", quality && html`<${Direction} told=${quality.sent} />`],
-      ["Round trip", quality?.round_trip_s && milliseconds(quality.round_trip_s * 1000)],
-      ["Listening in", listeners.join(", ")],
     ]}
   />`;
 }
@@ -97,7 +98,6 @@ function About({ record, quality, listeners }) {
 function Actions({ record, open }) {
   const live = record.state === "live";
   return html`<div class="actions" role="group" aria-label="Act on the call">
-    ${live && record.may_listen && html`<${ListenIn} callId=${record.call_id} />`}
     ${live && html`<${Button} icon="say" onClick=${() => open("say")}>Say<//>`}
     ${live && html`<${Button} icon="keys" onClick=${() => open("keys")}>Keys<//>`}
     ${live && html`<${Button} icon="transfer" onClick=${() => open("transfer")}>Transfer<//>`}

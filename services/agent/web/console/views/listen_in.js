@@ -23,10 +23,13 @@ export function ListenIn({ callId }) {
     setListening(begun);
     begun.start(api(), callId);
   }
-  if (!listening) return html`<${Button} icon="listen" onClick=${start}>Listen<//>${error && html`<${Problem} error=${error} />`}`;
+  const press = () => (listening ? setListening(null) : start());
   return html`<div class="listening" role="group" aria-label="Listening in">
-    <${Button} icon="stop" kind="on" onClick=${() => setListening(null)}>Stop listening<//>
-    ${SIDES.map(([side, title]) => html`<${Side} key=${side} listening=${listening} side=${side} title=${title} />`)}
+    <${Button} icon=${listening ? "stop" : "listen"} kind=${listening ? "on" : ""} onClick=${press}>
+      ${listening ? "Stop listening" : "Listen"}
+    <//>
+    ${listening && SIDES.map(([side, title]) => html`<${Side} key=${side} listening=${listening} side=${side} title=${title} />`)}
+    <${Problem} error=${error} />
   </div>`;
 }
 
@@ -34,11 +37,12 @@ function Side({ listening, side, title }) {
   const meter = useRef(null);
   const [volume, setVolume] = useState(listening.volume[side]);
   useEffect(() => {
+    const bar = meter.current;
     let frame = 0;
     let shown = 0;
     const draw = () => {
-      shown = Math.max(listening.level[side], shown * 0.9);
-      meter.current.value = Math.sqrt(shown); // loudness is heard so, more or less
+      shown = Math.max(listening.level(side), shown * 0.9);
+      bar.value = Math.sqrt(shown); // loudness is heard so, more or less
       frame = requestAnimationFrame(draw);
     };
     draw();
