@@ -4,6 +4,7 @@ import contextlib
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Literal
 
 from playwright.async_api import Browser, Page
 
@@ -11,6 +12,7 @@ from services.agent.api.keys import Role
 from tests.integration.api import Keys
 from tests.integration.stack import Agent
 
+Colours = Literal["light", "dark"]
 WAIT_MS = 120_000
 LOOKS = (Path(__file__).parent / "console_looks.js").read_text()
 PICTURES = os.environ.get("TRUNKLINE_PICTURES", "")  # the directory that pictures go to; empty: none are kept
@@ -82,11 +84,10 @@ class Console:
 
 @contextlib.asynccontextmanager
 async def console(
-    browser: Browser, agent: Agent, keys: Keys, width: int = 1200, height: int = 800, colours: str = "light"
+    browser: Browser, agent: Agent, keys: Keys, width: int = 1200, height: int = 800, colours: Colours = "light"
 ) -> AsyncIterator[Console]:
     """A tab; fails when the page had an error or broke its own content security policy."""
-    scheme = "dark" if colours == "dark" else "light"
-    context = await browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
+    context = await browser.new_context(viewport={"width": width, "height": height}, color_scheme=colours)
     tab = Console(await context.new_page(), agent, keys)
     try:
         yield tab

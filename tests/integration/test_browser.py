@@ -132,8 +132,8 @@ async def said_aloud(wave: Waveform) -> list[str]:
 async def test_a_question_is_answered_in_sound_and_on_the_page(
     browser: Browser, agent: Agent, microphone: Path, tmp_path: Path
 ) -> None:
-    question = sample("opening-hours")
-    put_into(microphone, BEFORE_S, *[question, AGAIN_S] * TRIES)
+    asked: list[Waveform | float] = [sample("opening-hours"), AGAIN_S]
+    put_into(microphone, BEFORE_S, *asked * TRIES)
     page, problems = await open_page(browser, agent)
     recording = asyncio.create_task(page.evaluate(RECORD))  # looks for the stream from before it is there
     await page.click("#call")

@@ -16,13 +16,13 @@ from playwright.async_api import Browser, expect
 from services.agent.api.keys import Role
 from tests.integration.api import Keys
 from tests.integration.chromium import chromium, holds, put_into
-from tests.integration.console_page import WAIT_MS, Console, console
+from tests.integration.console_page import WAIT_MS, Colours, Console, console
 from tests.integration.patience import greedy_personas
 from tests.integration.phone import phone
 from tests.integration.sip_bots import until
 from tests.integration.sipp_runs import sipp_callee
 from tests.integration.stack import HOST, Agent, Process, Stack, free_again, nano_weights
-from tests.integration.webrtc_caller import RATE, sample
+from tests.integration.webrtc_caller import RATE, Waveform, sample
 from tests.unit.decoder.test_speaker import write_model
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -61,7 +61,8 @@ def agent(stack: Stack, keys: Keys, tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.fixture(scope="module")
 def microphone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("microphone") / "microphone.wav"
-    put_into(path, *[QUESTION_S, sample("opening-hours")] * 6)
+    asked: list[Waveform | float] = [QUESTION_S, sample("opening-hours")]
+    put_into(path, *asked * 6)
     return path
 
 
@@ -300,7 +301,7 @@ async def test_a_viewer_is_offered_what_a_viewer_may_do_and_refused_the_rest(
 
 @pytest.mark.parametrize(("colours", "width"), [("light", 1200), ("dark", 360)])
 async def test_every_view_is_legible_and_fits(
-    browser: Browser, agent: Agent, keys: Keys, colours: str, width: int
+    browser: Browser, agent: Agent, keys: Keys, colours: Colours, width: int
 ) -> None:
     async with console(browser, agent, keys, width=width, height=720, colours=colours) as tab:
         await tab.page.goto(f"{agent.page}/console/")

@@ -96,10 +96,11 @@ def personas_router(desk: PersonaDesk, drafts: Drafts) -> APIRouter:
         made = await desk.import_yaml(_text(await request.body()), key.name)
         return Imported(personas=[PersonaSummary.of(version) for version in made])
 
-    @router.post("/personas:try", dependencies=[AdminKey], responses=problems(422), openapi_extra=_SETTINGS)
-    async def try_out(settings: Settings) -> Draft:
+    @router.post("/personas:try", dependencies=[AdminKey], responses=problems() | _FLAWED, openapi_extra=BODY)
+    async def try_out(sent: Sent) -> Draft:
         """Checks settings and stores no persona: one web call can be placed with them, within a few minutes."""
-        persona = await desk.validate(settings)
+        with sent.judged():
+            persona = await desk.validate(sent.content)
         return Draft(draft=await drafts.keep(persona), expires_s=DRAFT_S)
 
     @router.get("/personas/{name}", dependencies=[ViewerKey], responses=problems(404))

@@ -130,7 +130,7 @@ class ModelChecks:
             raise UnavailableError("the decoder cannot tell its voices now") from error
         if persona.voice not in info.voices:
             known = ", ".join(sorted(names)) or "none but the default one (an empty name)"
-            raise InvalidInputError(f"persona {persona.name!r}: voice: no {persona.voice!r}; there are: {known}")
+            raise _unusable(persona, "voice", f"no {persona.voice!r}; there are: {known}")
 
     async def _check_prompt(self, persona: Persona) -> None:
         context = self._models.limits.context_length
@@ -145,9 +145,8 @@ class ModelChecks:
                 raise UnavailableError("the prompt is long, and the language model cannot count it now") from error
             taken = context
         if taken > room:
-            raise InvalidInputError(
-                f"persona {persona.name!r}: prompt: takes {taken} tokens or more; {room} of the model's {context} are "
-                "for prompts"
+            raise _unusable(
+                persona, "prompt", f"takes {taken} tokens or more; {room} of the model's {context} are for prompts"
             )
 
     async def _count(self, text: str) -> int:
@@ -159,6 +158,10 @@ class ModelChecks:
         async for event in _serving(self._models.lm).stub.Converse(commands(), timeout=ANSWER_S):
             count += len(event.appended.tokens)
         return count
+
+
+def _unusable(persona: Persona, key: str, why: str) -> UnusablePersonaError:
+    return UnusablePersonaError(f"persona {persona.name!r}: {key}: {why}", [((key,), why)])
 
 
 def _serving(pool: Pool[S]) -> Replica[S]:

@@ -47,6 +47,7 @@ export class Signalling {
 
 function refusal(response) {
   if (response.status === 401) return "This page was opened without its key.";
+  if (response.status === 403) return "Your key may not choose who answers.";
   if (response.status === 429) return "Too many attempts. Please wait a little.";
   if (response.status !== 503) return `The call could not be placed (${response.status}).`;
   const seconds = response.headers.get("Retry-After");
@@ -71,11 +72,11 @@ export class Link {
     this.peer.onicecandidate = (event) => this.#found(event.candidate);
   }
 
-  /** Connects: to the call of a secret, or for a new one, to a persona if one is named. Returns the agent's answer. */
-  async connect(secret, persona) {
+  /** Connects: to the call of a secret, or for a new one, which `answers` says who is to answer. Returns the answer. */
+  async connect(secret, answers) {
     await this.peer.setLocalDescription();
     const { sdp, type } = this.peer.localDescription;
-    const more = secret ? { pc_id: secret, restart_pc: true } : persona ? { persona } : {};
+    const more = secret ? { pc_id: secret, restart_pc: true } : answers;
     const answer = await this.signalling.offer({ sdp, type, ...more });
     this.secret = answer.pc_id;
     if (this.peer.signalingState === "closed") return answer;

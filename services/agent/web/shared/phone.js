@@ -19,13 +19,14 @@ const PATIENCE_MS = 30000; // after a reload; an answer says how long it is from
  *   `captions(lines)`; `speaking(who, on)` with you or bot; `turn(turn, stages)`.
  * @param options.kept name in sessionStorage under which the call's secret survives a reload of this tab.
  * @param options.base path of the agent's pages, from the page on.
- * @param options.key of the page, or none; options.persona who shall answer, or none.
+ * @param options.key of the page, or none.
+ * @param options.answers who is to answer: {persona} by name, {draft} of one, or nothing for whoever usually does.
  */
 export class Phone {
-  constructor({ screen, kept, base = "", key = "", persona = "" }) {
+  constructor({ screen, kept, base = "", key = "", answers = {} }) {
     this.screen = screen;
     this.kept = kept;
-    this.persona = persona;
+    this.answers = answers;
     this.signalling = new Signalling(base, key);
     this.over = false;
     this.secret = null;
@@ -78,7 +79,7 @@ export class Phone {
       track: (track) => this.screen.track(track),
       changed: (changed) => this.#linkChanged(changed),
     }));
-    const answer = await link.connect(this.secret, this.persona);
+    const answer = await link.connect(this.secret, this.answers);
     this.secret = answer.pc_id;
     this.callId = answer.call_id;
     this.patienceMs = answer.resume_s * 1000;

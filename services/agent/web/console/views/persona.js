@@ -101,7 +101,7 @@ export function Persona({ name }) {
     <p class="status" role="status">${told.status}</p>
     <${Problem} error=${told.error} />
     ${told.error?.status === 412 && html`<p><${Button} onClick=${() => read()}>Discard mine and read theirs<//></p>`}
-    ${draft && html`<section key=${draft} aria-label="Try"><h2>Try</h2><${Conversation} options=${{ draft }} /></section>`}
+    ${draft && html`<section key=${draft} aria-label="Try"><h2>Try</h2><${Conversation} answers=${{ draft }} /></section>`}
     ${!isNew && html`<${History} name=${name} version=${stored.version} changed=${() => read("Rolled back.")} />`}
     ${deleting && html`<${DeletePersonaDialog} name=${name} version=${stored.version} close=${() => setDeleting(false)} />`}
   </section>`;

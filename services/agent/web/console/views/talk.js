@@ -28,9 +28,9 @@ function usePhone(audio) {
     speaking: (who, on) => setSpeaking((before) => ({ ...before, [who]: on })),
     turn: (turn, stages) => setTurns((before) => [...before, { turn, stages }]),
   };
-  function call(options, again = false) {
+  function call(answers, again = false) {
     setTurns([]);
-    phone.current = new Phone({ screen, kept: KEPT, base: BASE, key: api().key, ...options });
+    phone.current = new Phone({ screen, kept: KEPT, base: BASE, key: api().key, answers });
     phone.current.start(again);
   }
   const hangUp = () => phone.current?.end("The call has ended.");
@@ -41,8 +41,8 @@ function usePhone(audio) {
   return { ...state, lines, turns, speaking, call, hangUp, callId: phone.current?.callId };
 }
 
-/** The call itself; `options` says to whom: {persona} or {draft}. */
-export function Conversation({ options, disabled = false }) {
+/** The call itself; `answers` says with whom: {persona}, {draft}, or whoever usually answers. */
+export function Conversation({ answers }) {
   const audio = useRef(null);
   const phone = usePhone(audio);
   const idle = phone.state === "idle";
@@ -53,8 +53,7 @@ export function Conversation({ options, disabled = false }) {
         icon=${idle ? "talk" : "hangUp"}
         kind=${idle ? "go" : "stop"}
         data-state=${phone.state}
-        busy=${disabled && idle}
-        onClick=${() => (idle ? phone.call(options) : phone.hangUp())}
+        onClick=${() => (idle ? phone.call(answers) : phone.hangUp())}
         >${LABELS[phone.state]}<//
       >
       <span class="talkers" aria-hidden="true">
@@ -92,6 +91,6 @@ export function Talk({ name }) {
         <//>`
       : html`<p class="hint">Your role may talk to the agent's default persona.</p>`}
     <${Problem} error=${error} />
-    <${Conversation} options=${{ persona: may("operator") ? chosen : "" }} />
+    <${Conversation} answers=${chosen && may("operator") ? { persona: chosen } : {}} />
   </section>`;
 }
