@@ -53,8 +53,6 @@ export async function comeBack() {
 
 function whyNot(error) {
   if (!(error instanceof ApiError)) return reason(error);
-  if (error.status === 401) {
-    return error.message.startsWith("the API is closed") ? reason(error) : "This key is not known. Check that it was copied whole.";
-  }
-  return reason(error);
+  const unknown = error.status === 401 && !error.message.startsWith("the API is closed");
+  return unknown ? "This key is not known. Check that it was copied whole." : reason(error);
 }

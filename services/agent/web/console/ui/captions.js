@@ -1,4 +1,4 @@
-// What is said in a call, as it comes. New lines are read out by screen readers.
+// What is said in a call, as it comes. Screen readers read a line out when it is whole.
 
 import { html, useLayoutEffect, useRef } from "./html.js";
 
@@ -18,7 +18,7 @@ export function Captions({ lines, empty = "Nothing has been said yet.", caller =
   return html`<ol class="captions" role="log" aria-live="polite" aria-labelledby="captions-title" tabindex="0" ref=${list} onScroll=${scrolled}>
     ${lines.length === 0 && html`<li class="none" key="none">${empty}</li>`}
     ${lines.map(
-      (line) => html`<li key=${line.id} class="line ${line.who}" data-turn=${line.turn}>
+      (line) => html`<li key=${line.id} class="line ${line.who}" data-turn=${line.turn} aria-busy=${!line.done}>
         <span class="who">${line.who === "caller" ? caller : WHO.bot}</span>
         <span class="said">${line.text}${line.cut && html`<span class="cut"> (interrupted)</span>`}</span>
       </li>`,

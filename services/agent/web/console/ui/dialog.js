@@ -54,5 +54,7 @@ function focusSomewhere() {
 
 /** A labelled field with a hint. */
 export function Field({ label, hint, children }) {
-  return html`<label class="field"><span class="label">${label}</span>${children}${hint && html`<span class="hint">${hint}</span>`}</label>`;
+  return html`<label class="field">
+    <span class="label">${label}</span>${children}${hint && html`<span class="hint">${hint}</span>`}
+  </label>`;
 }

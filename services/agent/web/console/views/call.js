@@ -67,12 +67,12 @@ export function Call({ name: callId }) {
 }
 
 function Elsewhere({ record }) {
-  const [address, setAddress] = useState("");
+  const [home, setHome] = useState("");
   useEffect(() => {
-    const found = ({ agents }) => setAddress(agents.find((one) => one.agent_id === record.agent)?.address ?? "");
+    const found = ({ agents }) => setHome(agents.find((one) => one.agent_id === record.agent)?.address ?? "");
     api().get("/replicas").then(found, () => {});
   }, [record.agent]);
-  const there = address && html`<a href=${`${address}/console/#/calls/${record.call_id}`}>Open its console<//>`;
+  const there = home && html`<a href=${`${home}/console/#/calls/${record.call_id}`}>Open its console<//>`;
   return html`<p class="notice">Agent ${record.agent} has this call; it is followed and acted on there. ${there}</p>`;
 }
 

@@ -48,7 +48,8 @@ export function History({ name, version, changed }) {
               ${may("admin") &&
               one.version !== version &&
               !one.deleted &&
-              html`<${Button} kind="quiet" aria-label=${`Roll back to version ${one.version}`} onClick=${() => setBack(one.version)}>Roll back<//>`}
+              html`<${Button} kind="quiet" aria-label=${`Roll back to version ${one.version}`} onClick=${() =>
+                setBack(one.version)}>Roll back<//>`}
             </td>
           </tr>`,
         )}

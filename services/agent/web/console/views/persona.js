@@ -18,6 +18,8 @@ prompt: >-
 greeting: Hello, how can I help you?
 `;
 
+const unsaved = new Map(); // texts of this tab by persona, for whoever goes elsewhere and comes back
+
 /** What is stored: {version, source, yaml}. */
 async function load(name) {
   if (name === NEW) return { version: 0, yaml: TEMPLATE };
@@ -34,16 +36,21 @@ export function Persona({ name }) {
   const [draft, setDraft] = useState("");
   const [deleting, setDeleting] = useState(false);
   const isNew = name === NEW;
+  function edit(text) {
+    unsaved.set(name, text);
+    setText(text);
+  }
   async function read(status = "") {
     try {
       const found = await load(name);
       setStored(found);
-      setText(found.yaml);
+      setText(unsaved.get(name) ?? found.yaml);
       setTold({ status, error: null, problems: [] });
     } catch (error) {
       setTold({ status: "", error, problems: [] });
     }
   }
+  const readAnew = (status) => (unsaved.delete(name), read(status));
   useEffect(() => void read(), [name]);
   const changed = stored && text !== stored.yaml;
 
@@ -70,6 +77,7 @@ export function Persona({ name }) {
       const saved = isNew
         ? await send("POST", "/personas")
         : await send("PUT", `/personas/${name}`, { "If-Match": `"${stored.version}"` });
+      unsaved.delete(name);
       if (isNew) location.hash = address("personas", saved.name);
       else await read(`Saved as version ${saved.version}.`);
     });
@@ -89,20 +97,20 @@ export function Persona({ name }) {
       ${changed && html`<${Badge} state="not saved" tone="warn" />`}
       ${!isNew && may("operator") && html`<a class="button push" href=${address("talk", name)}><${Icon} name="talk" /><span>Talk</span></a>`}
     </header>
-    <${Editor} text=${text} problems=${told.problems} change=${admin ? setText : null} label=${`Settings of ${name} as YAML`} />
+    <${Editor} text=${text} problems=${told.problems} change=${admin ? edit : null} label=${`Settings of ${name} as YAML`} />
     ${admin &&
     html`<div class="actions">
       <${Button} icon="check" busy=${busy === "check"} onClick=${check}>Check<//>
       <${Button} kind="go" busy=${busy === "save" || !changed} onClick=${save}>Save<//>
       <${Button} icon="talk" busy=${busy === "try"} onClick=${attemptDraft}>Try it unsaved<//>
-      ${changed && html`<${Button} kind="quiet" onClick=${() => read()}>Discard changes<//>`}
+      ${changed && html`<${Button} kind="quiet" onClick=${() => readAnew()}>Discard changes<//>`}
       ${!isNew && html`<span class="push"><${Button} icon="remove" kind="quiet" onClick=${() => setDeleting(true)}>Delete<//></span>`}
     </div>`}
     <p class="status" role="status">${told.status}</p>
     <${Problem} error=${told.error} />
-    ${told.error?.status === 412 && html`<p><${Button} onClick=${() => read()}>Discard mine and read theirs<//></p>`}
+    ${told.error?.status === 412 && html`<p><${Button} onClick=${() => readAnew()}>Discard mine and read theirs<//></p>`}
     ${draft && html`<section key=${draft} aria-label="Try"><h2>Try</h2><${Conversation} answers=${{ draft }} /></section>`}
-    ${!isNew && html`<${History} name=${name} version=${stored.version} changed=${() => read("Rolled back.")} />`}
+    ${!isNew && html`<${History} name=${name} version=${stored.version} changed=${() => readAnew("Rolled back.")} />`}
     ${deleting && html`<${DeletePersonaDialog} name=${name} version=${stored.version} close=${() => setDeleting(false)} />`}
   </section>`;
 }

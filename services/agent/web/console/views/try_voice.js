@@ -36,7 +36,14 @@ export function TryVoice({ name }) {
     setBusy(false);
   }
   return html`<form class="try" onSubmit=${hear}>
-    <input type="text" maxlength="300" required aria-label=${`Text for ${name}`} value=${text} onInput=${(event) => setText(event.target.value)} />
+    <input
+      type="text"
+      maxlength="300"
+      required
+      aria-label=${`Text for ${name}`}
+      value=${text}
+      onInput=${(event) => setText(event.target.value)}
+    />
     <${Button} type="submit" icon="play" busy=${busy}>Hear it<//>
     <audio controls ref=${player} src=${sound || undefined} hidden=${!sound} aria-label=${`${name} says it`}></audio>
     <${Problem} error=${error} />

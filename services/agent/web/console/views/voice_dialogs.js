@@ -30,7 +30,7 @@ export function VoiceDialog({ limits, close }) {
   const hint = `WAV, ${limits.min_s} to ${limits.max_s} s of one person speaking, without noise or music`;
   return html`<${Dialog} title="Add a voice" action="Add" icon="add" act=${act} close=${close} ready=${ready}>
     <${Field} label="Name" hint="Lower case letters, digits, - and _; personas name it.">
-      <input type="text" maxlength="63" pattern="[a-z0-9][a-z0-9_\\-]*" required autofocus autocomplete="off" spellcheck="false" ...${input("name")} />
+      <input type="text" maxlength="63" pattern="[a-z0-9][a-z0-9_\\-]*" required autofocus autocomplete="off" ...${input("name")} />
     <//>
     <${Field} label="Clip" hint=${hint}><input type="file" accept="audio/wav,.wav" required onChange=${choose} /><//>
     <audio controls src=${sound || undefined} hidden=${!sound} aria-label="The clip"></audio>
