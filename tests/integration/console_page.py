@@ -44,10 +44,12 @@ class Console:
         await self.page.locator("main h1").wait_for()
 
     async def press(self, name: str) -> None:
-        """A button by its name, in the dialog when one is open."""
-        dialog = self.page.locator("dialog[open]")
-        within = dialog if await dialog.count() else self.page
-        await within.get_by_role("button", name=name, exact=True).click()
+        """A button of the page by its name."""
+        await self.page.locator("main, .top").get_by_role("button", name=name, exact=True).click()
+
+    async def confirm(self, name: str) -> None:
+        """A button of the dialog that is open or about to be."""
+        await self.page.locator("dialog[open]").get_by_role("button", name=name, exact=True).click()
 
     async def offered(self) -> set[str]:
         """Names of all buttons that stand there."""

@@ -117,25 +117,21 @@ async def test_a_conversation_is_watched_heard_and_ended(browser: Browser, agent
         await caller.picture("talk")
         await supervisor.press("Stop listening")
         await expect(supervisor.page.locator(".events")).to_contain_text("no longer listens in")
-        await supervisor.press("Say")
-        await supervisor.page.get_by_label("Text").fill(SAID)
-        await supervisor.press("Say")
-        await expect(supervisor.page.locator(".captions")).to_contain_text(SAID)
         await supervisor.press("Transfer")
         await supervisor.page.get_by_label("To", exact=True).fill("100")
-        await supervisor.press("Transfer")
+        await supervisor.confirm("Transfer")
         await expect(supervisor.page.locator("dialog .problem")).to_contain_text("cannot be transferred")
         await supervisor.page.keyboard.press("Escape")
         await expect(supervisor.page.get_by_role("button", name="Transfer")).to_be_focused()
         await supervisor.press("Hang up")
-        await supervisor.press("Hang up")
+        await supervisor.confirm("Hang up")
         await expect(supervisor.page.locator(".head .badge")).to_have_text("ended")
         await expect(supervisor.page.get_by_role("button", name="Hang up")).to_have_count(0)
         await expect(caller.page.get_by_role("status")).to_have_text("The call has ended.")
     await free_again(agent)
 
 
-async def test_a_phone_call_is_sent_keys_and_transferred(
+async def test_a_phone_call_is_told_something_sent_keys_and_transferred(
     browser: Browser, agent: Agent, keys: Keys, tmp_path: Path
 ) -> None:
     async with (
@@ -147,15 +143,19 @@ async def test_a_phone_call_is_sent_keys_and_transferred(
         await handset.call(agent.sip_uri, timeout_s=WAIT_MS / 1000)
         await tab.page.locator("tr[data-call]").get_by_role("link").click()
         await expect(tab.page.locator(".captions .bot").first).to_be_visible()
+        await tab.press("Say")
+        await tab.page.get_by_label("Text", exact=True).fill(SAID)
+        await tab.confirm("Say")
+        await expect(tab.page.locator(".captions")).to_contain_text(SAID)
         await tab.press("Keys")
-        await tab.page.get_by_label("Keys").fill("5#")
-        await tab.press("Send")
+        await tab.page.get_by_label("Keys", exact=True).fill("5#")
+        await tab.confirm("Send")
         await until(lambda: [event["param"] for event in handset.events_of("CALL_DTMF_START")] == ["5", "#"], 60)
         await expect(tab.page.locator("dialog")).to_have_count(0)
         await tab.picture("phone")
         await tab.press("Transfer")
         await tab.page.get_by_label("To", exact=True).fill(colleague)
-        await tab.press("Transfer")
+        await tab.confirm("Transfer")
         await expect(tab.page.locator(".head .badge")).to_have_text("ended")
         await expect(tab.page.locator(".facts")).to_contain_text("transferred")
         await until(lambda: any(e["peeruri"] == colleague for e in handset.events_of("CALL_ESTABLISHED")), 60)
@@ -192,7 +192,7 @@ async def test_a_persona_is_edited_broken_and_rolled_back(browser: Browser, agen
         await expect(tab.page.locator(".diff .added")).to_contain_text("Good evening")
         await tab.picture("history")
         await tab.press("Roll back to version 1")
-        await tab.press("Roll back")
+        await tab.confirm("Roll back")
         await expect(tab.page.locator("tr[data-version]")).to_have_count(3)
         assert await editor.input_value() == first
         async with console(browser, agent, keys) as other:
@@ -206,7 +206,7 @@ async def test_a_persona_is_edited_broken_and_rolled_back(browser: Browser, agen
         await tab.press("Discard mine and read theirs")
         await expect(editor).to_have_value(first.replace("Good morning", "Welcome"))
         await tab.press("Delete")
-        await tab.press("Delete")
+        await tab.confirm("Delete")
         await expect(tab.page.get_by_role("heading", name="Personas")).to_be_visible()
         await expect(tab.page.get_by_role("link", name="default")).to_be_visible()
         await expect(tab.page.get_by_role("link", name="desk")).to_have_count(0)
@@ -232,14 +232,14 @@ async def test_a_voice_is_registered_and_heard(browser: Browser, agent: Agent, k
     async with console(browser, agent, keys) as tab:
         await tab.sign_in(Role.ADMIN, "voices")
         await tab.press("Add a voice")
-        await tab.page.get_by_label("Name").fill("mira")
-        await tab.page.get_by_label("Clip", exact=False).first.set_input_files(clip)
+        await tab.page.get_by_label("Name", exact=True).fill("mira")
+        await tab.page.get_by_label("Clip", exact=True).set_input_files(clip)
         await tab.page.get_by_label("Who agreed").fill("Mira Harbour")
-        await tab.page.get_by_label("When").fill(date.today().isoformat())
+        await tab.page.get_by_label("When", exact=True).fill(date.today().isoformat())
         add = tab.page.locator("dialog").get_by_role("button", name="Add")
         await expect(add).to_have_attribute("aria-disabled", "true")  # not without the consent's note
         await tab.page.get_by_label("To what").fill("The bot may speak with her voice; her letter is filed.")
-        await tab.press("Add")
+        await tab.confirm("Add")
         card = tab.page.locator("[data-voice=mira]")
         await expect(card).to_contain_text("Mira Harbour")
         await card.get_by_role("button", name="Hear it").click()
@@ -247,7 +247,7 @@ async def test_a_voice_is_registered_and_heard(browser: Browser, agent: Agent, k
         assert await card.locator("audio").evaluate("(audio) => audio.duration") > 0.5
         await tab.picture("voices")
         await card.get_by_role("button", name="Delete").click()
-        await tab.press("Delete")
+        await tab.confirm("Delete")
         await expect(card).to_have_count(0)
 
 

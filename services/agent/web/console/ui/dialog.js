@@ -1,7 +1,7 @@
 // A modal dialog over the browser's own, which keeps the focus inside, ends with Escape, and gives the focus back.
 
 import { Button, Problem } from "./bits.js";
-import { html, useEffect, useId, useRef, useState } from "./html.js";
+import { cloneElement, html, useEffect, useId, useRef, useState } from "./html.js";
 
 /**
  * A form in a dialog.
@@ -52,9 +52,12 @@ function focusSomewhere() {
   if (document.activeElement === document.body) document.querySelector("h1")?.focus();
 }
 
-/** A labelled field with a hint. */
-export function Field({ label, hint, children }) {
-  return html`<label class="field">
-    <span class="label">${label}</span>${children}${hint && html`<span class="hint">${hint}</span>`}
-  </label>`;
+/** A labelled input with a hint. */
+export function Field({ label, hint, children: input }) {
+  const id = useId();
+  const described = [hint && id, input.props["aria-describedby"]].filter(Boolean).join(" ") || undefined;
+  return html`<div class="field">
+    <label><span class="label">${label}</span>${cloneElement(input, { "aria-describedby": described })}</label>
+    ${hint && html`<span class="hint" id=${id}>${hint}</span>`}
+  </div>`;
 }

@@ -3,8 +3,8 @@
 import htm from "../../vendored/htm.js";
 import { h } from "../../vendored/preact.js";
 
-export { createRef, Fragment, render } from "../../vendored/preact.js";
-export { useEffect, useId, useLayoutEffect, useMemo, useRef, useState } from "../../vendored/hooks.js";
-export { batch, computed, effect, signal, useSignal } from "../../vendored/signals.js";
+export { cloneElement, render } from "../../vendored/preact.js";
+export { useEffect, useId, useLayoutEffect, useRef, useState } from "../../vendored/hooks.js";
+export { computed, signal } from "../../vendored/signals.js";
 
 export const html = htm.bind(h);
