@@ -10,7 +10,7 @@ export PYTHON
 # one thread a process: the tests start many, and a small machine has few cores
 test unit integration acceptance hangups failover overload rolling triton check-deploy: export OMP_NUM_THREADS = 1
 
-.PHONY: help setup setup-dev setup-training demo ask test lint typecheck imports protos protos-check unit integration acceptance hangups failover overload rolling bench agent-cost soak capacity triton vllm k8s check-deploy clean
+.PHONY: help setup setup-dev setup-training demo ask test lint typecheck imports protos protos-check unit integration acceptance hangups failover overload rolling bench agent-cost soak console-pictures capacity triton vllm k8s check-deploy clean
 
 help: ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -75,6 +75,9 @@ overload: setup-dev ## three times as many phone calls as lines: who is answered
 
 rolling: setup-dev ## restart everything, one process at a time, under 12 calls: none may be cut; takes some minutes
 	$(VENV)/python -m tests.acceptance.rolling
+
+console-pictures: setup-dev ## make the console's pictures in docs/images anew, by its tests
+	TRUNKLINE_PICTURES=docs/images $(VENV)/python -m pytest tests/integration/test_console.py
 
 bench: setup-dev ## measure the engines against the reference's schedule, write docs/benchmarks
 	$(VENV)/python -m benchmarks

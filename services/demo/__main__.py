@@ -115,6 +115,11 @@ async def _run(settings: DemoSettings, console: Console) -> int:
         console.print(f"[bold]Trunkline is up.[/bold] Up to {settings.capacity} calls at once. Ctrl-C stops it.\n")
         console.print(f"  phone    sip:anyone@{HOST}:{settings.sip_port} (UDP, any user name)")
         console.print(f"  browser  http://{HOST}:{settings.http_port}")
+        console.print(
+            f"  console  http://{HOST}:{settings.http_port}/console, key in {state_file}",
+            highlight=False,
+            soft_wrap=True,
+        )
         console.print("  or       make ask FILE=samples/opening-hours.wav", highlight=False)
         console.print(f"  logs     {settings.state_dir}", highlight=False, soft_wrap=True)
         status = await _watch(started, stop, console)

@@ -12,9 +12,9 @@ import grpc
 import numpy as np
 import numpy.typing as npt
 import pytest
-import soundfile
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, Page
 
+from tests.integration.chromium import chromium, holds, put_into
 from tests.integration.patience import TRIES, greedy_personas, judged
 from tests.integration.personas import short_persona
 from tests.integration.stack import Agent, Stack, free_again
@@ -22,19 +22,6 @@ from tests.integration.webrtc_caller import RATE, Waveform, sample, spoken
 from training.judge import normalise
 from trunkline.v1 import calls_pb2, calls_pb2_grpc
 
-CHROMIUM = "/usr/bin/chromium"
-FLAGS = [
-    "--use-fake-device-for-media-stream",
-    "--use-fake-ui-for-media-stream",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--autoplay-policy=no-user-gesture-required",
-]
 BEFORE_S = 10.0  # the greeting is over by then
 AGAIN_S = 25.0  # so is an answer
 RELOAD_S = 4.0  # the connection is there again
@@ -89,30 +76,19 @@ def agent(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ag
         yield agent
 
 
-def put_into(microphone: Path, wave: Waveform, before_s: float) -> None:
-    """What a page hears that opens the microphone from now on: silence, the wave, silence."""
-    silence = np.zeros(int(before_s * RATE), np.float32)
-    soundfile.write(
-        microphone, np.concatenate([silence, wave, np.zeros(60 * RATE, np.float32)]), RATE, subtype="PCM_16"
-    )
-
-
 @pytest.fixture
 def microphone(tmp_path: Path) -> Path:
     """Silence while the bot greets, then a question."""
     path = tmp_path / "question.wav"
-    put_into(path, sample("opening-hours"), BEFORE_S)
+    put_into(path, BEFORE_S, sample("opening-hours"))
     return path
 
 
 @pytest.fixture
 async def browser(microphone: Path, require_debian: Callable[..., None]) -> AsyncIterator[Browser]:
     require_debian("chromium")
-    async with async_playwright() as playwright:
-        flags = [*FLAGS, f"--use-file-for-fake-audio-capture={microphone}%noloop"]
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+    async with chromium(microphone) as browser:
         yield browser
-        await browser.close()
 
 
 @pytest.fixture(autouse=True)
@@ -156,17 +132,16 @@ async def said_aloud(wave: Waveform) -> list[str]:
 async def test_a_question_is_answered_in_sound_and_on_the_page(
     browser: Browser, agent: Agent, microphone: Path, tmp_path: Path
 ) -> None:
-    question = sample("opening-hours")
-    asked = [piece for _ in range(TRIES) for piece in (question, np.zeros(int(AGAIN_S * RATE), np.float32))]
-    put_into(microphone, np.concatenate(asked), BEFORE_S)
+    asked: list[Waveform | float] = [sample("opening-hours"), AGAIN_S]
+    put_into(microphone, BEFORE_S, *asked * TRIES)
     page, problems = await open_page(browser, agent)
     recording = asyncio.create_task(page.evaluate(RECORD))  # looks for the stream from before it is there
     await page.click("#call")
     await recording
-    await page.wait_for_function("window.botFinished >= 1")
+    await holds(page, "window.botFinished >= 1")
     await page.locator("#turns tr").wait_for(state="attached")
     await page.locator("details summary").click()
-    await page.wait_for_function("window.botFinished >= 2")
+    await holds(page, "window.botFinished >= 2")
     await page.evaluate("window.quiet()")  # a busy browser plays what it has heard of some time later
     await page.screenshot(path=os.environ.get("TRUNKLINE_SCREENSHOT", tmp_path / "page.png"))
     shown = await page.locator("#captions li").all_inner_texts()
@@ -180,7 +155,7 @@ async def test_a_question_is_answered_in_sound_and_on_the_page(
     assert packet >= max(decided, *models)
     facts, words = {"friday", "nine", "six", "saturday", "ten", "two", "sunday"}, list[str]()
     for answers in range(1, TRIES + 1):
-        await page.wait_for_function(f"window.botFinished > {answers}")
+        await holds(page, f"window.botFinished > {answers}")
         await page.evaluate("window.quiet()")
         words = await said_aloud(pcm_of(await page.evaluate("window.recorded()")))
         if facts <= set(words):
@@ -196,13 +171,13 @@ async def test_a_reloaded_page_is_back_in_its_conversation(
     browser: Browser, agent: Agent, microphone: Path, stack: Stack
 ) -> None:
     """What the small model makes of its memory is not always right; that it has it is seen in the conversation."""
-    put_into(microphone, sample("parcel-number"), BEFORE_S)
+    put_into(microphone, BEFORE_S, sample("parcel-number"))
     page, problems = await open_page(browser, agent)
     await page.click("#call")
     await page.locator("#captions li >> text=four seven one nine").wait_for()
     shown = await page.locator("#captions li").all_inner_texts()
     [call_id] = await live_calls(agent)
-    put_into(microphone, spoken("which number did i give you"), RELOAD_S)
+    put_into(microphone, RELOAD_S, spoken("which number did i give you"))
     await page.reload()
     await page.locator("#call[data-state=live]").wait_for()
     await page.locator("#captions li").nth(len(shown) - 1).wait_for()

@@ -11,6 +11,7 @@ from services.agent.api.calls import calls_router
 from services.agent.api.keys import KeyRing
 from services.agent.api.listening import listening_router
 from services.agent.api.middleware import Authentication
+from services.agent.api.persona_bodies import FlawedSettingsError, flawed
 from services.agent.api.personas import personas_router
 from services.agent.api.rates import Rates
 from services.agent.api.system import system_router
@@ -80,6 +81,7 @@ def make_api(doors: Doors, desks: Desks) -> FastAPI:
         swagger_ui_oauth2_redirect_url=None,
     )
     api.add_exception_handler(ServiceError, answers.refused)
+    api.add_exception_handler(FlawedSettingsError, flawed)
     api.add_exception_handler(RequestValidationError, answers.malformed)
     for kind in answers.AWAY:
         api.add_exception_handler(kind, answers.away)

@@ -18,6 +18,19 @@ _API_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "X-Frame-Options": "DENY",
 }
+# Pages run no script and load no file but the agent's own; a voice that was made for the console is played from memory.
+_PAGE_HEADERS = {
+    "Cache-Control": "no-cache",  # after an upgrade no page mixes old modules with new ones
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+        "media-src 'self' blob: mediastream:; base-uri 'none'; form-action 'none'"
+    ),
+}
+_CONSOLE_HEADERS = {
+    **_PAGE_HEADERS,
+    "Content-Security-Policy": f"{_PAGE_HEADERS['Content-Security-Policy']}; frame-ancestors 'none'",
+    "X-Frame-Options": "DENY",
+}
 _HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
 _OURS = ("/api/v1", "/api", "/carriers")
 _PROBES = ("/healthz", "/readyz")
@@ -74,7 +87,7 @@ def _method(scope: Scope) -> str:
 
 
 class SecurityHeaders:
-    """Headers of every answer; the API's are stricter than those of the page.
+    """Headers of every answer; the API's are the strictest, and the console's stricter than those of the callers' page.
 
     Args:
         api: path under which the API lies.
@@ -91,7 +104,7 @@ class SecurityHeaders:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        wanted = {**self._headers, **(_API_HEADERS if scope["path"].startswith(self._api) else {})}
+        wanted = {**self._headers, **self._of_path(scope["path"])}
 
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -101,6 +114,11 @@ class SecurityHeaders:
             await send(message)
 
         await self._app(scope, receive, sending)
+
+    def _of_path(self, path: str) -> Mapping[str, str]:
+        if path.startswith(self._api):
+            return _API_HEADERS
+        return _CONSOLE_HEADERS if path.startswith("/console") else _PAGE_HEADERS
 
 
 class PageGate:

@@ -3,29 +3,25 @@
 import re
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Header, HTTPException, Path, Query, Request, Response
+from fastapi import APIRouter, Header, HTTPException, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.agent.api.access import AdminKey, ViewerKey
 from services.agent.api.answers import PersonaBody, PersonaSummary, problems
 from services.agent.api.keys import ApiKey
+from services.agent.api.persona_bodies import BODY, YAML, Flawed, Sent
 from services.agent.persona_store.desk import PersonaDesk
 from services.agent.persona_store.drafts import DRAFT_S, Drafts
 from services.agent.persona_store.versions import Version
-from services.agent.personas import Persona
 
-YAML = "application/yaml"  # RFC 9512
 _ETAG = re.compile(r'"(\d{1,9})"|(\d{1,9})|(\*)')
 
 Name = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 Number = Annotated[int, Path(ge=1, le=999_999_999)]
-Settings = Annotated[dict[str, Any], Body()]
 IfMatch = Annotated[
     str | None, Header(alias="If-Match", description="ETag of the version that the change was made for; * for any")
 ]
-_SETTINGS: dict[str, Any] = {
-    "requestBody": {"required": True, "content": {"application/json": {"schema": Persona.model_json_schema()}}}
-}
+_FLAWED: dict[int | str, dict[str, Any]] = {422: {"model": Flawed}}
 _YAML_BODY: dict[str, Any] = {"requestBody": {"required": True, "content": {YAML: {"schema": {"type": "string"}}}}}
 
 
@@ -77,15 +73,17 @@ def personas_router(desk: PersonaDesk, drafts: Drafts) -> APIRouter:
         """All personas, without their settings."""
         return PersonaList(personas=[PersonaSummary.of(version) for version in await desk.newest()])
 
-    @router.post("/personas", status_code=201, responses=problems(409, 422), openapi_extra=_SETTINGS)
-    async def create(settings: Settings, response: Response, key: ApiKey = AdminKey) -> PersonaBody:
+    @router.post("/personas", status_code=201, responses=problems(409) | _FLAWED, openapi_extra=BODY)
+    async def create(sent: Sent, response: Response, key: ApiKey = AdminKey) -> PersonaBody:
         """A new persona."""
-        return _answer(await desk.create(settings, key.name), response)
+        with sent.judged():
+            return _answer(await desk.create(sent.content, key.name), response)
 
-    @router.post("/personas:validate", responses=problems(422), openapi_extra=_SETTINGS)
-    async def validate(settings: Settings, key: ApiKey = AdminKey) -> Valid:
+    @router.post("/personas:validate", dependencies=[AdminKey], responses=problems() | _FLAWED, openapi_extra=BODY)
+    async def validate(sent: Sent) -> Valid:
         """Checks settings and stores nothing."""
-        return Valid(settings=(await desk.validate(settings)).settings)
+        with sent.judged():
+            return Valid(settings=(await desk.validate(sent.content)).settings)
 
     @router.get("/personas:export", dependencies=[ViewerKey], responses=problems(), response_class=Response)
     async def export_all() -> Response:
@@ -98,10 +96,11 @@ def personas_router(desk: PersonaDesk, drafts: Drafts) -> APIRouter:
         made = await desk.import_yaml(_text(await request.body()), key.name)
         return Imported(personas=[PersonaSummary.of(version) for version in made])
 
-    @router.post("/personas:try", dependencies=[AdminKey], responses=problems(422), openapi_extra=_SETTINGS)
-    async def try_out(settings: Settings) -> Draft:
+    @router.post("/personas:try", dependencies=[AdminKey], responses=problems() | _FLAWED, openapi_extra=BODY)
+    async def try_out(sent: Sent) -> Draft:
         """Checks settings and stores no persona: one web call can be placed with them, within a few minutes."""
-        persona = await desk.validate(settings)
+        with sent.judged():
+            persona = await desk.validate(sent.content)
         return Draft(draft=await drafts.keep(persona), expires_s=DRAFT_S)
 
     @router.get("/personas/{name}", dependencies=[ViewerKey], responses=problems(404))
@@ -109,12 +108,14 @@ def personas_router(desk: PersonaDesk, drafts: Drafts) -> APIRouter:
         """One persona; the ETag is its version."""
         return _answer(await desk.get(name), response)
 
-    @router.put("/personas/{name}", responses=problems(404, 409, 412, 422, 428), openapi_extra=_SETTINGS)
+    @router.put("/personas/{name}", responses=problems(404, 409, 412, 428) | _FLAWED, openapi_extra=BODY)
     async def replace(
-        name: Name, settings: Settings, response: Response, if_match: IfMatch = None, key: ApiKey = AdminKey
+        name: Name, sent: Sent, response: Response, if_match: IfMatch = None, key: ApiKey = AdminKey
     ) -> PersonaBody:
         """New settings, all of them. The next call has them; live calls keep theirs."""
-        return _answer(await desk.replace(name, settings, key.name, _expected(if_match)), response)
+        expected = _expected(if_match)
+        with sent.judged():
+            return _answer(await desk.replace(name, sent.content, key.name, expected), response)
 
     @router.delete("/personas/{name}", status_code=204, responses=problems(404, 409, 412, 428))
     async def delete(name: Name, if_match: IfMatch = None, key: ApiKey = AdminKey) -> None:

@@ -25,6 +25,18 @@ _TEMPLATE_IDS = 16  # more than the template puts around a system prompt
 _NO_ROOM = (grpc.StatusCode.OUT_OF_RANGE, grpc.StatusCode.INVALID_ARGUMENT)
 
 
+class UnusablePersonaError(InvalidInputError):
+    """A persona cannot be used.
+
+    Attributes:
+        flaws: each thing that is wrong: its place in the settings, and why.
+    """
+
+    def __init__(self, message: str, flaws: Sequence[tuple[tuple[str | int, ...], str]]) -> None:
+        super().__init__(message)
+        self.flaws = tuple(flaws)
+
+
 def checked(settings: object, variables: Sequence[str], name: str = "") -> Persona:
     """A persona from what a client sent.
 
@@ -33,13 +45,15 @@ def checked(settings: object, variables: Sequence[str], name: str = "") -> Perso
         name: that it must have; empty: any.
 
     Raises:
-        InvalidInputError: it cannot be used; the message names each key and what is wrong with it.
+        UnusablePersonaError: its values cannot be used; the message names each key and what is wrong with it.
+        InvalidInputError: it is no mapping, or names a variable that it may not.
     """
     if not isinstance(settings, Mapping):
         raise InvalidInputError("a persona must be a mapping with at least name and prompt")
     content = {"name": name, **settings} if name else dict(settings)
     if name and content["name"] != name:
-        raise InvalidInputError(f"name: must be {name!r}: a persona cannot be renamed")
+        why = f"must be {name!r}: a persona cannot be renamed"
+        raise UnusablePersonaError(f"name: {why}", [(("name",), why)])
     # Looked at first: the checks of actions read the environment.
     for variable in sorted(set(_variables(content))):
         if not any(fnmatch.fnmatchcase(variable, pattern) for pattern in variables):
@@ -48,7 +62,8 @@ def checked(settings: object, variables: Sequence[str], name: str = "") -> Perso
     try:
         return Persona.model_validate(content)
     except ValidationError as error:
-        raise InvalidInputError(problems(error)) from None
+        flaws = [(tuple(item["loc"]), item["msg"]) for item in error.errors()]
+        raise UnusablePersonaError(problems(error), flaws) from None
 
 
 def _variables(content: object) -> Iterator[str]:
@@ -115,7 +130,7 @@ class ModelChecks:
             raise UnavailableError("the decoder cannot tell its voices now") from error
         if persona.voice not in info.voices:
             known = ", ".join(sorted(names)) or "none but the default one (an empty name)"
-            raise InvalidInputError(f"persona {persona.name!r}: voice: no {persona.voice!r}; there are: {known}")
+            raise _unusable(persona, "voice", f"no {persona.voice!r}; there are: {known}")
 
     async def _check_prompt(self, persona: Persona) -> None:
         context = self._models.limits.context_length
@@ -130,9 +145,8 @@ class ModelChecks:
                 raise UnavailableError("the prompt is long, and the language model cannot count it now") from error
             taken = context
         if taken > room:
-            raise InvalidInputError(
-                f"persona {persona.name!r}: prompt: takes {taken} tokens or more; {room} of the model's {context} are "
-                "for prompts"
+            raise _unusable(
+                persona, "prompt", f"takes {taken} tokens or more; {room} of the model's {context} are for prompts"
             )
 
     async def _count(self, text: str) -> int:
@@ -144,6 +158,10 @@ class ModelChecks:
         async for event in _serving(self._models.lm).stub.Converse(commands(), timeout=ANSWER_S):
             count += len(event.appended.tokens)
         return count
+
+
+def _unusable(persona: Persona, key: str, why: str) -> UnusablePersonaError:
+    return UnusablePersonaError(f"persona {persona.name!r}: {key}: {why}", [((key,), why)])
 
 
 def _serving(pool: Pool[S]) -> Replica[S]:

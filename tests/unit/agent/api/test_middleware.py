@@ -125,12 +125,20 @@ async def test_who_may_place_calls_by_the_api_may_place_them_from_a_page() -> No
 async def test_security_headers() -> None:
     async with client() as agent:
         page, api = await agent.get("/healthz"), await agent.get("/api/v1/calls/1")
-    for answer in (page, api):
+        console = await agent.get("/console/")
+    for answer in (page, api, console):
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
         assert answer.headers["Strict-Transport-Security"].startswith("max-age=")
     assert api.headers["Cache-Control"] == "no-store"
     assert api.headers["X-Frame-Options"] == "DENY"
     assert "X-Frame-Options" not in page.headers
+    assert console.headers["X-Frame-Options"] == "DENY"
+    for answer in (page, console):
+        policy = dict(part.strip().split(" ", 1) for part in answer.headers["Content-Security-Policy"].split(";"))
+        assert (policy["default-src"], policy["script-src"], policy["connect-src"]) == ("'none'", "'self'", "'self'")
+        assert "unsafe" not in str(policy)
+        assert answer.headers["Cache-Control"] == "no-cache", "no page mixes modules of two releases"
+        assert policy.get("frame-ancestors") == ("'none'" if answer is console else None)
 
 
 async def test_the_access_log_has_templates_and_names_only(caplog: pytest.LogCaptureFixture) -> None:

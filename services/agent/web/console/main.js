@@ -1,0 +1,8 @@
+// Where the console begins.
+
+import { App } from "./app.js";
+import { comeBack } from "./session.js";
+import { html, render } from "./ui/html.js";
+
+await comeBack();
+render(html`<${App} />`, document.getElementById("console"));
