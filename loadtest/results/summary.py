@@ -45,7 +45,7 @@ class Figure:
             case "%":
                 return f"{100 * self.value:.1f} %"
             case "/min":
-                return f"{self.value:.2f} a minute"
+                return f"{self.value:.1f}/min"
         return f"{self.value:g}"
 
 

@@ -44,7 +44,9 @@ def nothing(seconds: float, rate: int = 8000) -> Pcm:
     return np.zeros(round(seconds * rate), np.int16)
 
 
-def heard(pcm: Pcm, at: float = BEGAN, late: dict[int, float] | None = None, lost: frozenset[int] = frozenset()) -> Heard:
+def heard(
+    pcm: Pcm, at: float = BEGAN, late: dict[int, float] | None = None, lost: frozenset[int] = frozenset()
+) -> Heard:
     """Mu-law packets, each 20 ms after the other."""
     ear = Ear("pcmu")
     for number in range(len(pcm) // 160):
@@ -78,7 +80,7 @@ def test_packets_in_time_are_played_as_they_were_sent() -> None:
 
 
 def test_a_packet_too_late_is_a_hole_and_the_rest_follows_it() -> None:
-    sound = listen(heard(voice(1.0), late={number: 0.2 for number in range(25, 50)})).sound
+    sound = listen(heard(voice(1.0), late=dict.fromkeys(range(25, 50), 0.2))).sound
     [gap] = speech.gaps(sound.pcm[: round(1.14 * 8000)], 8000)
     assert gap.at_s == pytest.approx(0.5, abs=0.01)
     assert gap.seconds == pytest.approx(0.2 - DELAY_S, abs=0.01)

@@ -87,7 +87,7 @@ def test_directories_that_cannot_be_asked(tmp_path: Path) -> None:
     with pytest.raises(QuestionsError, match="no recorded questions"):
         questions(tmp_path)
     (tmp_path / "questions.yaml").write_text("one: {says: One}")
-    with pytest.raises(QuestionsError, match="there is no one.wav"):
+    with pytest.raises(QuestionsError, match=r"there is no one\.wav"):
         questions(tmp_path)
     (tmp_path / "one.wav").write_bytes(b"no sound")
     with pytest.raises(QuestionsError, match="cannot be read"):

@@ -18,7 +18,9 @@ lengths = st.one_of(
 )
 shares = st.floats(0, 1)
 phases = st.one_of(
-    st.builds(lambda rate, s: {"kind": "constant", "per_minute": rate, "for_s": s}, st.floats(1, 100), st.floats(1, 60)),
+    st.builds(
+        lambda rate, s: {"kind": "constant", "per_minute": rate, "for_s": s}, st.floats(1, 100), st.floats(1, 60)
+    ),
     st.builds(lambda rate, s: {"kind": "poisson", "per_minute": rate, "for_s": s}, st.floats(1, 100), st.floats(1, 60)),
     st.builds(
         lambda first, last, s: {"kind": "ramp", "per_minute": (first, last), "for_s": s},
