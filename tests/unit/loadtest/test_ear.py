@@ -88,7 +88,7 @@ def test_a_packet_too_late_is_a_hole_and_the_rest_follows_it() -> None:
 
 def test_what_a_stall_delayed_is_made_good_in_silence() -> None:
     loud = np.array([True] * 10 + [False] * 20 + [True] * 10)
-    media = 0.02 * np.arange(40)
+    media = 0.02 * np.arange(40, dtype=np.float64)
     arrived = media + np.where(np.arange(40) == 5, 0.3, 0.0)
     times = np.array(play_times(arrived, media, loud, 0.06))
     assert times[9] - arrived[9] > 0.2
@@ -97,8 +97,9 @@ def test_what_a_stall_delayed_is_made_good_in_silence() -> None:
 
 
 def test_a_new_clock_of_the_sender_is_no_hole_of_hours() -> None:
-    media = np.concatenate([0.02 * np.arange(10), 5000 + 0.02 * np.arange(10)])
-    times = play_times(0.02 * np.arange(20), media, np.ones(20, bool), 0.06)
+    steps = 0.02 * np.arange(20, dtype=np.float64)
+    media = np.asarray(np.where(steps < 0.19, steps, steps + 5000.0), np.float64)
+    times = play_times(steps, media, np.ones(20, bool), 0.06)
     assert times[-1] == pytest.approx(0.02 * 19 + 0.06)
 
 
@@ -113,7 +114,8 @@ def test_nothing_was_heard() -> None:
 def test_a_voice_that_is_cut_off_is_a_gap(seconds: float) -> None:
     pcm = np.concatenate([voice(0.5), nothing(seconds), voice(0.5)])
     [gap] = speech.gaps(pcm, 8000)
-    assert (gap.at_s, gap.seconds) == (pytest.approx(0.5, abs=0.01), pytest.approx(seconds, abs=0.01))
+    assert gap.at_s == pytest.approx(0.5, abs=0.01)
+    assert gap.seconds == pytest.approx(seconds, abs=0.01)
 
 
 def test_a_voice_that_pauses_is_none() -> None:
