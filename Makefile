@@ -10,7 +10,7 @@ export PYTHON
 # one thread a process: the tests start many, and a small machine has few cores
 test unit integration acceptance hangups failover overload rolling triton check-deploy: export OMP_NUM_THREADS = 1
 
-.PHONY: help setup setup-dev setup-training demo ask test lint typecheck imports protos protos-check unit integration acceptance hangups failover overload rolling bench agent-cost soak console-pictures capacity triton vllm k8s check-deploy clean
+.PHONY: help setup setup-dev setup-training demo ask test lint typecheck imports protos protos-check unit integration acceptance hangups failover overload rolling bench agent-cost soak console-pictures capacity loadtest triton vllm k8s check-deploy clean
 
 help: ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -91,6 +91,9 @@ soak: setup-dev ## 2,000 short calls over SIP and WebRTC: none may fail, nothing
 
 capacity: setup-dev ## measure step times, predict first audio against calls, call the demo, compare; about 8 minutes
 	$(VENV)/python -m loadtest check
+
+loadtest: setup-dev ## call the running demo by SCENARIO=scenarios/quick.yaml, write loadtest-report.html and .json
+	$(VENV)/python -m loadtest run $(or $(SCENARIO),scenarios/quick.yaml) --out loadtest-report
 
 triton: setup-dev ## make .venv-triton with the real Triton server, and pass its tests
 	@scripts/triton.sh setup

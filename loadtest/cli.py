@@ -18,6 +18,7 @@ from loadtest.check import Compared, page, planned
 from loadtest.failing import fail
 from loadtest.phone import Recording
 from loadtest.planning import NoPlanError, plan
+from loadtest.scenario import model as scenarios
 from loadtest.sim import profile as profiles
 from loadtest.sim import report as reports
 from loadtest.sim.costs import Outside
@@ -133,12 +134,23 @@ def run(
     answers: Annotated[int | None, typer.Option(min=1, help="after which a level is over before its time")] = None,
     samples: SamplesOption = SAMPLES,
     seed: SeedOption = 1,
-    out: Annotated[Path | None, typer.Option(help="writes OUT.json and OUT.png")] = None,
+    start: Annotated[bool, typer.Option("--start", help="start a system for the run, as `make demo` does")] = False,
+    weights: WeightsOption = WEIGHTS,
+    find_capacity: Annotated[
+        int, typer.Option(min=0, help="search the largest number of calls at once, up to this, that keeps the targets")
+    ] = 0,
+    out: Annotated[Path | None, typer.Option(help="writes OUT.json, and OUT.html or (levels) OUT.png")] = None,
 ) -> None:
     """Simulated callers over SIP and WebRTC: speak, listen, and measure at their ear, by a scenario or at levels."""
     if scenario is not None:
-        cli_scenario.run(scenario, _called(target, page), calls, seed, console)
+        choice = cli_scenario.Choice(target="" if start else target, calls=calls, seed=seed, out=out)
+        called = None if start else _called(target, page)
+        cli_scenario.run(
+            scenario, choice, called, weights, (find_capacity, seconds) if find_capacity else None, console
+        )
         return
+    if start or find_capacity:
+        fail("--start and --find-capacity go with a scenario")
     calls = calls or LEVELS
     try:
         counts = [int(count) for count in calls.split(",")]
@@ -311,3 +323,20 @@ async def _call(
             return await ramp(target, questions, TALK, levels, seed, tell)
     except StackError as error:
         fail(error)
+
+
+@app.command("compare")
+def compare_command(
+    before: Annotated[Path, typer.Argument(help="JSON of a run of a scenario")],
+    after: Annotated[Path, typer.Argument(help="JSON of another")],
+    fail_on_worse: Annotated[bool, typer.Option("--fail-on-worse", help="status 1 when a figure is worse")] = False,
+    seed: SeedOption = 1,
+) -> None:
+    """What changed between two runs, and what of it is more than chance."""
+    cli_scenario.compare(before, after, fail_on_worse, seed, console)
+
+
+@app.command()
+def schema() -> None:
+    """The JSON schema of scenarios, for editors."""
+    typer.echo(scenarios.schema_text(), nl=False)

@@ -1,17 +1,14 @@
-"""Which recordings callers speak."""
+"""Which recordings the callers of `measure` and of levels speak."""
 
 from pathlib import Path
 
-ENDING = ("goodbye", "speak-to-a-person")  # whoever says these has no next question
+from loadtest.scenario.questions import questions
 
 
 def recordings(directory: Path) -> list[Path]:
-    """The questions of a directory.
+    """The questions of a directory that have a next one.
 
     Raises:
         ValueError: there are none.
     """
-    found = [path for path in sorted(directory.glob("*.wav")) if path.stem not in ENDING]
-    if not found:
-        raise ValueError(f"{directory} holds no recorded questions (*.wav)")
-    return found
+    return [question.path for question in questions(directory) if not question.ends]

@@ -10,10 +10,12 @@ from loadtest.callers import Level
 from loadtest.check import Compared, page, planned
 from loadtest.cli import app
 from loadtest.planning import Plan
+from loadtest.results.record import written
 from loadtest.sim import profile as profiles
 from loadtest.sim.profile import Profile
 from loadtest.sim.run import Outcome
 from tests.unit.loadtest.reports import profile, steps
+from tests.unit.loadtest.runs import many
 
 
 def run(*arguments: str) -> tuple[int, str, str]:
@@ -125,3 +127,53 @@ def test_a_check_says_what_is_within_a_quarter() -> None:
 @pytest.mark.parametrize("name", ["small-machine", "gpus"])
 def test_the_profiles_that_come_with_it_are_valid(name: str) -> None:
     profiles.load(Path(profiles.__file__).parents[1] / "profiles" / f"{name}.yaml")
+
+
+SCENARIO = {"name": "one", "phases": [{"kind": "burst", "calls": 1, "every_s": 1, "for_s": 1}]}
+
+
+@pytest.mark.parametrize(
+    ("change", "arguments", "said"),
+    [
+        ({"phases": 3}, [], "phases: "),
+        ({"legs": {"webrtc": 1}}, [], "--page http://HOST:PORT"),
+        ({"talk": {"questions": "."}}, [], "no recorded questions"),
+        ({"faults": [{"kind": "kill", "service": "lm", "at_s": 1}], "system": {"replicas": {"lm": 2}}}, [], "--start"),
+        ({}, ["--calls", "1,2"], "how many calls in all"),
+        ({}, ["--find-capacity", "4"], "--find-capacity needs one"),
+    ],
+)
+def test_scenarios_that_cannot_be_run_end_with_one_line(
+    tmp_path: Path, change: dict[str, Any], arguments: list[str], said: str
+) -> None:
+    path = tmp_path / "one.yaml"
+    talk = {"questions": str(Path(__file__).resolve().parents[3] / "samples")}
+    path.write_text(yaml.safe_dump({**SCENARIO, "talk": talk, **change}))
+    status, _, error = run("run", str(path), "--target", "127.0.0.1:9", *arguments)
+    assert status == 2
+    assert error.startswith("loadtest: error:")
+    assert error.count("\n") == 1
+    assert said in error
+
+
+def test_what_goes_with_a_scenario_only() -> None:
+    assert run("run", "--start")[0] == 2
+
+
+def test_runs_are_compared(tmp_path: Path) -> None:
+    before, after = tmp_path / "a.json", tmp_path / "b.json"
+    before.write_text(written(many(1), {}))
+    after.write_text(written(many(2, 0.9), {}))
+    status, said, _ = run("compare", str(before), str(after))
+    assert status == 0
+    assert "worse: first audio" in said
+    assert run("compare", str(before), str(after), "--fail-on-worse")[0] == 1
+    assert run("compare", str(after), str(after), "--fail-on-worse")[0] == 0
+    status, _, error = run("compare", str(before), str(tmp_path / "none.json"))
+    assert (status, error.count("\n")) == (2, 1)
+
+
+def test_the_schema_is_printed() -> None:
+    status, said, _ = run("schema")
+    assert status == 0
+    assert json.loads(said)["title"] == "Scenario"
