@@ -59,7 +59,7 @@ def measure_limit(calls: Calls = "4,6,8,12,16", seconds: Seconds = 20.0, out: Ou
 
 @app.command("soak")
 def measure_soak(
-    calls: Annotated[int, typer.Option(min=20, help="calls that count")] = 2000,
+    calls: Annotated[int, typer.Option(min=400, help="calls that count")] = 2000,
     warm: Annotated[int, typer.Option(min=1, help="calls before them")] = 60,
     out: Out = DOCS,
 ) -> None:

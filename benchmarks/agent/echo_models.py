@@ -15,6 +15,7 @@ import numpy.typing as npt
 import soxr
 import typer
 
+from services.common.errors import InvalidInputError
 from services.common.grpc_server import Server, Slots
 from services.decoder.blocks import BlockSchedule
 from services.decoder.servicer import make_server as decoder_server
@@ -240,6 +241,8 @@ class SaidUtterance:
 class NoVoices:
     """There are none."""
 
+    speaker_model = False
+
     def __init__(self) -> None:
         self.ids: list[str] = []
 
@@ -261,8 +264,11 @@ class EchoDecoder:
         return SaidUtterance(self._memory)
 
     async def register_voice(self, pcm: bytes, codes: Sequence[int]) -> str:
-        """There is no voice but the caller's own."""
-        raise NotImplementedError
+        """Raises InvalidInputError: there is no voice but the caller's own."""
+        raise InvalidInputError("an echo has no voices")
+
+    async def forget_voice(self, voice_id: str) -> None:
+        """There are none."""
 
 
 def lm_server(template: ChatTemplate, address: str) -> Server:
