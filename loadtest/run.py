@@ -7,14 +7,15 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
-from loadtest.calls.conduct import Conductor
-from loadtest.calls.line import Line, Losses
+from loadtest.calls.conduct import CLOSE_S, LONGEST_ANSWER_S, Conductor
+from loadtest.calls.line import Line
 from loadtest.calls.record import Asked, Call, Outcome
+from loadtest.calls.sip import BYE_S
 from loadtest.scenario.model import Scenario
 from loadtest.scenario.plan import Plan, PlannedCall, Slot, drawn, planned_call
 from loadtest.scenario.questions import Question
 
-SETTLE_S = 240.0  # for calls to end after the last question; longer than any answer
+SETTLE_S = LONGEST_ANSWER_S + BYE_S + CLOSE_S + 30.0  # for calls to end when the run is over, beside their patience
 AGAIN_S = 2.0  # before someone who was refused calls again
 TELL_S = 0.5
 LAG_S = 0.05  # how often the event loop is asked how late it is
@@ -92,7 +93,7 @@ class Runner:
     async def run(self) -> Ran:
         """All of it, to the end of the last call."""
         self._ran = ran = Ran(time.monotonic(), time.time())
-        self._over = False
+        self._over = asyncio.Event()
         around = [asyncio.create_task(self._watch(), name="loadtest-watch")]
         if self._breaks is not None:
             around.append(asyncio.ensure_future(self._breaks(ran.began, ran.faults)))
@@ -101,11 +102,13 @@ class Runner:
         try:
             finished = asyncio.gather(*callers)
             done, _ = await asyncio.wait({finished}, timeout=self._plan.seconds)
-            self._over = True
+            self._over.set()
             if not done:
-                await asyncio.wait({finished}, timeout=SETTLE_S)
+                talk = self._scenario.talk
+                settle_s = SETTLE_S + talk.patience_s + talk.greeting_s
+                await asyncio.wait({finished}, timeout=settle_s)
             if not finished.done():
-                raise TimeoutError(f"{self.progress.live} calls did not end")
+                raise RuntimeError(f"{self.progress.live} calls did not end")
             finished.result()
         finally:
             for task in [*callers, *around]:
@@ -141,7 +144,7 @@ class Runner:
             self._left -= 1
         plan = planned_call(self._scenario, self._questions, self._seed, number)
         line = self._line(plan)
-        conductor = Conductor(line, plan, self._scenario.talk, self._ends, lambda: self._over, self._answered)
+        conductor = Conductor(line, plan, self._scenario.talk, self._ends, self._over, self._answered)
         self._live(+1)
         self.progress.begun += 1
         try:
@@ -175,8 +178,3 @@ class Runner:
                 told = now
                 self.progress.at_s = now - self._ran.began
                 self._tell(self.progress)
-
-
-def losses(seed: int) -> Losses:
-    """None yet; for all calls of a run."""
-    return Losses(Random(f"{seed}:losses"))

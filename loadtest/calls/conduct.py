@@ -25,7 +25,7 @@ class Conductor:
     Args:
         line: nobody else uses it.
         ends: names of questions after which the bot may hang up.
-        over: whether the run is over: then there is no further question.
+        over: set when the run is over: then there is no further question.
         tell: takes the call whenever an answer has begun.
     """
 
@@ -35,7 +35,7 @@ class Conductor:
         plan: PlannedCall,
         talk: Talk,
         ends: frozenset[str],
-        over: Callable[[], bool],
+        over: asyncio.Event,
         tell: Callable[[Asked], None],
     ) -> None:
         self._line, self._plan, self._talk, self._ends, self._over, self._tell = line, plan, talk, ends, over, tell
@@ -110,7 +110,7 @@ class Conductor:
             barges_in = await self._waits_to_interrupt(turn)
             if not barges_in:
                 await self._waits_for_the_floor(turn)
-            if self._over():
+            if self._over.is_set():
                 return
             await self._ask(turn, barges_in)
         await self._quiet()
@@ -130,13 +130,19 @@ class Conductor:
         line, call = self._line, self.call
         if turn.hold_s:
             await line.hold()
-            await asyncio.sleep(turn.hold_s)
+            await self._pause(turn.hold_s)
             await line.resume()
             call.held += 1
         if turn.keys:
             await line.press(turn.keys)
             call.pressed += 1
-        await asyncio.sleep(max(0.0, line.ear.quiet_at(turn.pause_s) - time.monotonic()))
+        await self._pause(line.ear.quiet_at(turn.pause_s) - time.monotonic())
+
+    async def _pause(self, seconds: float) -> None:
+        """So long, or until the run is over."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, seconds)):
+                await self._over.wait()
 
     async def _quiet(self) -> None:
         ear, asked = self._line.ear, self.call.asked

@@ -43,8 +43,7 @@ def test_two_callers_ask_and_hear_answers(tiny_stack: Stack, tmp_path: Path) -> 
 
 MIXED = {
     "name": "mixed",
-    "phases": [{"kind": "at_once", "calls": 2, "for_s": 900, "spread_s": 0, "gap_s": 0.1}],
-    "calls": 4,
+    "phases": [{"kind": "burst", "calls": 4, "every_s": 900, "for_s": 900}],
     "legs": {"sip": 1, "webrtc": 1},
     "talk": {
         "questions": str(ROOT / "samples"),
@@ -75,7 +74,6 @@ def test_a_scenario_over_both_legs(tiny_stack: Stack, tmp_path: Path) -> None:
     seed = next(seed for seed in itertools.count() if expected(planned(seed)) == both)
     path, out = tmp_path / "mixed.yaml", tmp_path / "mixed"
     path.write_text(yaml.safe_dump(MIXED))
-    # a call that was hung up may still be wound up when the next rings
     with tiny_stack.agent(capacity=4, personas=short_persona(tmp_path / "personas"), sip=True) as agent:
         arguments = ["run", str(path), "--target", f"{HOST}:{agent.sip_port}", "--page", agent.page]
         result = CliRunner().invoke(app, [*arguments, "--seed", str(seed), "--out", str(out)])

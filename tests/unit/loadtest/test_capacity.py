@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from loadtest.capacity import Capacity, find
@@ -13,6 +13,7 @@ async def searched(limit: int, first: int, most: int, within: int = 1) -> Capaci
     return await find(holds, first, most, within)
 
 
+@settings(max_examples=30, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(0, 80), st.integers(1, 64), st.integers(0, 64))
 async def test_the_largest_number_is_found(limit: int, first: int, more: int) -> None:
     most = first + more

@@ -73,7 +73,10 @@ class MadeUpLine:
 async def made(line: MadeUpLine, *turns: PlannedTurn, over: bool = False, talk: Talk = PATIENT, **more: object) -> Call:
     plan = PlannedCall(0, "sip", "", "", turns, **more)  # type: ignore[arg-type]
     ends = frozenset({"goodbye"})
-    call = await Conductor(line, plan, talk, ends, lambda: over, lambda asked: None).run()
+    ended = asyncio.Event()
+    if over:
+        ended.set()
+    call = await Conductor(line, plan, talk, ends, ended, lambda asked: None).run()
     assert line.done[-1] == "close"
     return call
 

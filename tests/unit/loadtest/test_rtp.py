@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from loadtest.ear import rtp
@@ -43,6 +43,7 @@ def test_there_is_no_such_key() -> None:
         Sender(7).press("x")
 
 
+@settings(deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.binary(max_size=40))
 def test_whatever_comes_is_read_or_not(data: bytes) -> None:
     packet = read(data)
