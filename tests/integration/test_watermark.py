@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -12,13 +13,13 @@ import yaml
 
 from services.agent.watermark.code import Code
 from services.agent.watermark.detect import WINDOW_S, Finding, detect
-from tests.integration.patience import judged
-from tests.integration.phone import RATE, Phone, phone
-from tests.integration.stack import HOST, Agent, Stack
-from training.judge import contains_in_order
+from tests.integration.patience import judged, until_right
+from tests.integration.phone import RATE, Pcm, Phone, phone
+from tests.integration.stack import HOST, Agent, Stack, free_again
+from tests.integration.test_webrtc import in_order
 from trunkline.v1 import calls_pb2, calls_pb2_grpc
 
-DISCLOSURE = "You are speaking with a computer."
+DISCLOSURE = "We are closed on Sunday."  # what the small model says clearly, and would not say by itself
 WORDS = "We are open Monday to Friday from nine to six, Saturday from ten to two, closed on Sunday."
 PERSONAS: dict[str, dict[str, object]] = {
     "default": {"disclosure": {"text": DISCLOSURE, "barge_in": False}, "greeting": "How can I help you?"},
@@ -85,7 +86,11 @@ async def found(handset: Phone, again: Callable[[], None], key: bytes) -> Findin
             await asyncio.sleep(0.5)
 
 
-async def test_a_phone_hears_first_that_it_is_a_computer_and_its_voice_is_found_by_the_operators_key(
+def loud_s(pcm: Pcm) -> float:
+    return float(np.count_nonzero(np.abs(pcm.astype(int)) > 300) / RATE)
+
+
+async def test_the_voice_that_a_phone_hears_is_found_by_the_operators_key_and_by_no_other(
     agent: Agent, tmp_path: Path
 ) -> None:
     async with phone(tmp_path) as handset, told_to_say(agent, handset, agent.sip_uri) as again:
@@ -93,16 +98,26 @@ async def test_a_phone_hears_first_that_it_is_a_computer_and_its_voice_is_found_
         heard = handset.heard()
     assert finding.p_value <= 1e-6
     assert not detect(heard / 32768, RATE, Code.of()).found, "it is of the operator's key alone"
-    first = await judged((heard[: 6 * RATE] / 32768).astype(np.float32), RATE)
-    assert contains_in_order(first, "computer")
+
+
+async def test_a_phone_hears_the_disclosure_before_the_greeting(agent: Agent, tmp_path: Path) -> None:
+    calls = itertools.count()
+
+    async def call() -> str:
+        async with phone(tmp_path / str(next(calls))) as handset:
+            await handset.call(agent.sip_uri)
+            heard = await handset.listen(pause_s=2.5)
+            await handset.hang_up()
+        await free_again(agent)
+        return await judged((heard / 32768).astype(np.float32), RATE)
+
+    await until_right(call, lambda text: in_order(text, "closed sunday help"))
 
 
 async def test_a_persona_without_the_mark_is_not_taken_for_one_with_it(agent: Agent, tmp_path: Path) -> None:
     uri = f"sip:plain@{HOST}:{agent.sip_port}"
     async with phone(tmp_path) as handset, told_to_say(agent, handset, uri):
         async with asyncio.timeout(LONG_S):
-            while np.count_nonzero(np.abs(handset.heard().astype(int)) > 300) < WINDOW_S / 4 * RATE:
+            while len(heard := handset.heard()) < 2 * WINDOW_S * RATE or loud_s(heard) < WINDOW_S / 4:
                 await asyncio.sleep(0.2)
-        heard = handset.heard()
-    assert len(heard) >= WINDOW_S * RATE
     assert not detect(heard / 32768, RATE, Code.of(KEY.encode())).found
