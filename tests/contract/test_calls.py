@@ -179,6 +179,7 @@ async def test_what_a_leg_cannot_do_is_a_failed_precondition(desk: Desk, agent: 
         )
         assert (code, "WebRTC" in detail) == (grpc.StatusCode.FAILED_PRECONDITION, True)
         watch = Watch(desk, caller.call_id)
+        await watch.until("call")  # from here on it misses nothing
         with pytest.raises(grpc.aio.AioRpcError):
             await desk.stub.Transfer(calls_pb2.TransferRequest(call_id=caller.call_id, target="sip:a@example.com"))
         outcomes = [(await watch.until("transfer")).transfer.outcome for _ in range(2)]
