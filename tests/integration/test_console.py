@@ -84,7 +84,6 @@ async def test_who_is_let_in(browser: Browser, agent: Agent, keys: Keys) -> None
         await tab.page.get_by_label("API key").fill("tlk_wrong")
         await tab.page.keyboard.press("Enter")
         await expect(tab.page.get_by_role("alert")).to_contain_text("This key is not known.")
-        await tab.picture("sign-in")
         await tab.sign_in(Role.VIEWER)
         await expect(tab.page.locator(".key-name")).to_have_text("viewer viewer")
         assert keys.secrets[Role.VIEWER] not in tab.page.url
@@ -190,6 +189,7 @@ async def test_a_persona_is_edited_broken_and_rolled_back(browser: Browser, agen
         await tab.press("What changed in version 2")
         await expect(tab.page.locator(".diff .removed")).to_contain_text("Good morning")
         await expect(tab.page.locator(".diff .added")).to_contain_text("Good evening")
+        await tab.page.locator(".diff").scroll_into_view_if_needed()
         await tab.picture("history")
         await tab.press("Roll back to version 1")
         await tab.confirm("Roll back")
@@ -245,6 +245,7 @@ async def test_a_voice_is_registered_and_heard(browser: Browser, agent: Agent, k
         await card.get_by_role("button", name="Hear it").click()
         await holds(tab.page, "document.querySelector('[data-voice=mira] audio').currentTime > 0.1")
         assert await card.locator("audio").evaluate("(audio) => audio.duration") > 0.5
+        await expect(card.locator(".badge")).to_have_count(0)  # the decoders have learnt of it
         await tab.picture("voices")
         await card.get_by_role("button", name="Delete").click()
         await tab.confirm("Delete")
@@ -286,7 +287,7 @@ async def test_a_viewer_is_offered_what_a_viewer_may_do_and_refused_the_rest(
         await expect(tab.page.get_by_role("link", name="default")).to_be_visible()
         await expect(tab.page.get_by_role("link", name="New persona")).to_have_count(0)
         await tab.go("personas/default")
-        await expect(tab.page.get_by_role("textbox")).to_have_attribute("readonly", "")
+        await expect(tab.page.get_by_role("textbox")).not_to_be_editable()
         await expect(tab.page.locator("tr[data-version]")).to_have_count(1)
         assert await tab.offered() == set()
         await expect(tab.page.get_by_role("link", name="Talk", exact=True)).to_have_count(1)  # that of the navigation
@@ -322,8 +323,8 @@ async def test_every_view_is_legible_and_fits(
             assert await tab.nameless() == [], place
             assert await tab.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), place
             await expect(tab.page.locator("h1")).to_be_focused()
-            if place == "system":
-                await tab.picture(f"system-{colours}")
+            if place == "system" and colours == "light":
+                await tab.picture("system")
         await tab.press("Colours: system")
         assert await tab.page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(251, 250, 247)"
         await tab.page.reload()

@@ -4,7 +4,7 @@ import { Button, Problem } from "./bits.js";
 import { cloneElement, html, useEffect, useId, useRef, useState } from "./html.js";
 
 /**
- * A form in a dialog.
+ * A form in a dialog. When it is closed, whichever way, the browser gives the focus back and `close` is called.
  *
  * @param act does what was asked for; what it raises is shown, and the dialog stays.
  * @param ready whether the form may be sent.
@@ -15,12 +15,8 @@ export function Dialog({ title, children, action, kind = "go", icon, act, close,
   const [error, setError] = useState(null);
   const [busy, setBusy] = useState(false);
   useEffect(() => {
-    const dialog = box.current;
-    dialog.showModal();
-    return () => {
-      if (dialog.open) dialog.close(); // gives the focus back
-      requestAnimationFrame(focusSomewhere);
-    };
+    box.current.showModal();
+    return () => requestAnimationFrame(focusSomewhere);
   }, []);
   async function submit(event) {
     event.preventDefault();
@@ -28,7 +24,7 @@ export function Dialog({ title, children, action, kind = "go", icon, act, close,
     setBusy(true);
     try {
       await act();
-      close();
+      box.current?.close();
     } catch (failure) {
       setError(failure);
       setBusy(false);
@@ -40,7 +36,7 @@ export function Dialog({ title, children, action, kind = "go", icon, act, close,
       ${children}
       <${Problem} error=${error} />
       <p class="buttons">
-        <${Button} kind="quiet" onClick=${close}>Cancel<//>
+        <${Button} kind="quiet" onClick=${() => box.current.close()}>Cancel<//>
         <${Button} type="submit" kind=${kind} icon=${icon} busy=${busy || !ready}>${action}<//>
       </p>
     </form>

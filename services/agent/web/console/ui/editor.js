@@ -17,6 +17,7 @@ export function Editor({ text, problems = [], change, label }) {
   const area = useRef(null);
   const gutter = useRef(null);
   const lines = text.split("\n").length;
+  const inOrder = [...problems].sort((one, other) => (one.line ?? 0) - (other.line ?? 0));
   const wrong = new Map(problems.filter(({ line }) => line).map((problem) => [problem.line, problem]));
   const align = () => (gutter.current.scrollTop = area.current.scrollTop);
   useLayoutEffect(align);
@@ -28,14 +29,14 @@ export function Editor({ text, problems = [], change, label }) {
   }
   return html`<div class="editor">
     <ul class="problems" role="alert" aria-label="Problems">
-      ${problems.map(
+      ${inOrder.map(
         ({ key, message, line }) => html`<li key=${`${key} ${message}`}>
           ${line ? html`<button type="button" class="link" onClick=${() => show(line)}>Line ${line}</button>` : null}
           ${key && html`<code>${key}</code>`} <span>${message}</span>
         </li>`,
       )}
     </ul>
-    <div class="editor-box">
+    <div class="editor-box" style=${{ height: `${(lines + 2) * 1.25}rem` }}>
       <ol class="gutter" aria-hidden="true" ref=${gutter}>
         ${Array.from({ length: lines }, (_, at) => html`<li key=${at} class=${wrong.has(at + 1) ? "wrong" : ""}>${at + 1}</li>`)}
       </ol>
@@ -43,7 +44,7 @@ export function Editor({ text, problems = [], change, label }) {
         ref=${area}
         aria-label=${label}
         aria-invalid=${problems.length > 0}
-        spellcheck="false"
+        spellcheck=${false}
         autocapitalize="off"
         wrap="off"
         readonly=${!change}

@@ -25,7 +25,7 @@ export function TransferDialog({ callId, close }) {
   const act = () => api().ask("POST", `/calls/${callId}/transfer`, { target: target.trim() });
   return html`<${Dialog} title="Transfer" action="Transfer" icon="transfer" act=${act} close=${close} ready=${target.trim() !== ""}>
     <${Field} label="To" hint="A SIP URI, or a number at the caller's own domain. The call leaves the bot at once.">
-      <input type="text" maxlength="300" required autofocus autocomplete="off" spellcheck="false" ...${input} />
+      <input type="text" maxlength="300" required autofocus autocomplete="off" spellcheck=${false} ...${input} />
     <//>
   <//>`;
 }
@@ -56,10 +56,10 @@ export function DialDialog({ close }) {
   }
   return html`<${Dialog} title="Place a call" action="Call" icon="calls" act=${act} close=${close} ready=${target.trim() !== ""}>
     <${Field} label="To" hint="A SIP URI, or a number for the first trunk.">
-      <input type="text" maxlength="300" required autofocus autocomplete="off" spellcheck="false" ...${input} />
+      <input type="text" maxlength="300" required autofocus autocomplete="off" spellcheck=${false} ...${input} />
     <//>
     <${Field} label="Persona" hint="Who calls; empty: the agent's default.">
-      <input type="text" maxlength="64" autocomplete="off" spellcheck="false" ...${personaInput} />
+      <input type="text" maxlength="64" autocomplete="off" spellcheck=${false} ...${personaInput} />
     <//>
   <//>`;
 }

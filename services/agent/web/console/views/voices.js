@@ -1,23 +1,25 @@
 // Voices: those there are, how they sound, and new ones from a recording with its consent.
 
 import { moment } from "../format.js";
+import { repeat } from "../live.js";
 import { api, may } from "../session.js";
 import { Badge, Button, Empty, Facts, Problem, Title } from "../ui/bits.js";
 import { html, useEffect, useState } from "../ui/html.js";
 import { TryVoice } from "./try_voice.js";
 import { DeleteVoiceDialog, VoiceDialog } from "./voice_dialogs.js";
 
+const AGAIN_MS = 5000; // decoders learn of a voice, and lose it, by themselves
 const STANDARD = "default";
 
 export function Voices() {
   const [state, setState] = useState(null);
   const [error, setError] = useState(null);
   const [dialog, setDialog] = useState(null); // "add", or the voice to be deleted
-  const read = () => api().get("/voices").then(setState, setError);
-  useEffect(() => void read(), []);
+  const read = async () => setState(await api().get("/voices"));
+  useEffect(() => repeat(read, AGAIN_MS, setError), []);
   function close() {
     setDialog(null);
-    read();
+    read().catch(setError);
   }
   const add = may("admin") && state?.can_register;
   return html`<section>
