@@ -20,9 +20,10 @@ from tests.deploy.compose import resolved
 from tests.deploy.containers import Engine, bridge, containers, engine
 from tests.deploy.dockerfiles import ROOT
 from tests.deploy.tools import Tools
+from tests.integration.chromium import CHROMIUM, FLAGS
 from tests.integration.phone import RATE as PHONE_RATE
 from tests.integration.phone import Pcm, Phone, phone
-from tests.integration.test_browser import CHROMIUM, FLAGS, WAIT_MS
+from tests.integration.test_browser import WAIT_MS
 from tests.integration.webrtc_caller import RATE, sample
 
 PROFILES = ("cpu", "edge", "observability")

@@ -21,13 +21,13 @@ from services.agent.state.connection import Connection
 from services.agent.state.settings import StateSettings
 from services.agent.state.store import Store, StoredCall
 from tests.integration.balancer import balancing
+from tests.integration.chromium import CHROMIUM, FLAGS
 from tests.integration.personas import short_persona
 from tests.integration.phone import phone
 from tests.integration.redis_servers import Servers, secured
 from tests.integration.sip_bots import until
 from tests.integration.stack import Agent, Stack, free_again
 from tests.integration.test_agent_workers import LISTENS
-from tests.integration.test_browser import CHROMIUM, FLAGS
 from tests.integration.webrtc_caller import WAIT_S, Caller, Waveform, calling, sample
 
 SAY = "Again."
