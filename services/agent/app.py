@@ -195,7 +195,7 @@ async def start(settings: AgentSettings, stack: AsyncExitStack) -> Running:
 
     calls = Server(SERVICE, register, settings.calls_listen, slots)
     web_calls = WebCalls(switchboard, ResumeTokens(store, switchboard.resume_with), ice, settings.resume_seconds)
-    voice_desk = VoiceDesk(voice_store, voices, models, book)
+    voice_desk = VoiceDesk(voice_store, voices, models, book, mark)
     desks = Desks(call_desk, listening, agents, voice_desk, persona_desk, drafts)
     web_app = make_app(
         switchboard,

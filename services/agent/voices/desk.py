@@ -9,6 +9,7 @@ import uuid
 from dataclasses import dataclass
 
 import grpc
+import numpy as np
 
 from services.agent.listening import Utterance
 from services.agent.models import ModelError, ModelServices
@@ -18,6 +19,8 @@ from services.agent.voices.clip import Clip, flac, wav
 from services.agent.voices.keeper import VoiceKeeper
 from services.agent.voices.saying import said
 from services.agent.voices.store import Consent, Reference, Voice, VoiceStore
+from services.agent.watermark.code import Code
+from services.agent.watermark.embed import Marker
 from services.common.errors import AtCapacityError, InvalidInputError, UnavailableError, UnknownIdError, WrongOrderError
 from services.common.grpc_server import Slots
 
@@ -47,13 +50,25 @@ class Shown:
 
 
 class VoiceDesk:
-    """Reads and changes the voices of all agents on one Redis; while it is away, all raise UnavailableError."""
+    """Reads and changes the voices of all agents on one Redis; while it is away, all raise UnavailableError.
 
-    def __init__(self, store: VoiceStore, keeper: VoiceKeeper, models: ModelServices, personas: PersonaBook) -> None:
+    Args:
+        mark: the watermark of what is tried; None for none.
+    """
+
+    def __init__(
+        self,
+        store: VoiceStore,
+        keeper: VoiceKeeper,
+        models: ModelServices,
+        personas: PersonaBook,
+        mark: Code | None = None,
+    ) -> None:
         self._store = store
         self._keeper = keeper
         self._models = models
         self._personas = personas
+        self._mark = mark
         self._tries = Slots(TRIED_AT_ONCE, "places to try voices")
 
     @property
@@ -146,7 +161,13 @@ class VoiceDesk:
                 pcm = await said(self._models, persona, cleaned)
             except ModelError as error:
                 raise _of_models(error) from error
-        return await asyncio.to_thread(wav, pcm, self._models.limits.pcm_rate)
+        return await asyncio.to_thread(self._wav, pcm)
+
+    def _wav(self, pcm: bytes) -> bytes:
+        rate = self._models.limits.pcm_rate
+        if self._mark is not None:
+            pcm = Marker(self._mark, rate).mark(np.frombuffer(pcm, np.int16), last=True).tobytes()
+        return wav(pcm, rate)
 
     async def _codes(self, clip: Clip) -> list[int]:
         """The clip as speech tokens."""
