@@ -51,7 +51,8 @@ def agent(stack: Stack, keys: Keys, tmp_path_factory: pytest.TempPathFactory) ->
     try:
         own = dataclasses.replace(stack, decoder=f"{HOST}:{decoder.wait_serving()}")
         more = ["--redis-prefix", "console:", "--api-keys-file", str(keys.file), "--api-rate", ""]
-        personas = greedy_personas(directory / "personas", supervision={"listen": True})
+        # On a busy machine the question may come during the greeting, which must be heard whole.
+        personas = greedy_personas(directory / "personas", supervision={"listen": True}, barge_in=False)
         with own.agent(3, personas, True, *more, persona_files="seed") as agent:
             yield agent
     finally:
@@ -62,7 +63,7 @@ def agent(stack: Stack, keys: Keys, tmp_path_factory: pytest.TempPathFactory) ->
 def microphone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("microphone") / "microphone.wav"
     asked: list[Waveform | float] = [QUESTION_S, sample("opening-hours")]
-    put_into(path, *asked * 6)
+    put_into(path, *asked * 12)
     return path
 
 
