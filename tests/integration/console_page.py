@@ -81,6 +81,7 @@ class Console:
         """For the documentation, where it was asked for."""
         if PICTURES:
             await self.page.evaluate("document.activeElement.blur()")
+            await self.page.mouse.move(0, 0)
             await self.page.screenshot(path=Path(PICTURES) / f"console-{name}.png")
 
 
