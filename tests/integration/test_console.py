@@ -356,6 +356,7 @@ async def test_everything_is_reached_from_the_keyboard(browser: Browser, agent: 
         await page.keyboard.press("Enter")
         await expect(page.get_by_role("button", name="Place a call")).to_be_focused()
         await page.keyboard.press("Enter")
+        await expect(page.get_by_label("To", exact=True)).to_be_focused()
         await page.keyboard.press("Escape")
         await expect(page.get_by_role("button", name="Place a call")).to_be_focused()
         await page.reload()

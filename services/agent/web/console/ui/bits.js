@@ -1,7 +1,7 @@
 // Small parts that many views are made of.
 
 import { reason } from "../api.js";
-import { html, useEffect, useRef } from "./html.js";
+import { html, useLayoutEffect, useRef } from "./html.js";
 import { Icon } from "./icons.js";
 
 const STATES = { live: "go", ringing: "warn", ended: "off", serving: "go", draining: "warn", gone: "stop" };
@@ -27,7 +27,7 @@ export function Problem({ error }) {
 /** The heading of a view, which takes the focus when the view is opened. */
 export function Title({ children, focus = true }) {
   const heading = useRef(null);
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (focus) heading.current.focus({ preventScroll: true });
   }, []);
   return html`<h1 tabindex="-1" ref=${heading}>${children}</h1>`;

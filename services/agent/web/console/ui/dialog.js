@@ -1,7 +1,7 @@
 // A modal dialog over the browser's own, which keeps the focus inside, ends with Escape, and gives the focus back.
 
 import { Button, Problem } from "./bits.js";
-import { cloneElement, html, useEffect, useId, useRef, useState } from "./html.js";
+import { cloneElement, html, useId, useLayoutEffect, useRef, useState } from "./html.js";
 
 /**
  * A form in a dialog. When it is closed, whichever way, the browser gives the focus back and `close` is called.
@@ -11,32 +11,41 @@ import { cloneElement, html, useEffect, useId, useRef, useState } from "./html.j
  */
 export function Dialog({ title, children, action, kind = "go", icon, act, close, ready = true }) {
   const box = useRef(null);
+  const over = useRef(false);
   const id = useId();
   const [error, setError] = useState(null);
   const [busy, setBusy] = useState(false);
-  useEffect(() => {
-    box.current.showModal();
+  useLayoutEffect(() => {
+    box.current.showModal(); // at once: an Escape may follow
     return () => requestAnimationFrame(focusSomewhere);
   }, []);
+  // The browser tells of a closing later, when the dialog may have been asked for again: whoever closes it says so.
+  function finish(event) {
+    event?.preventDefault();
+    if (over.current) return;
+    over.current = true;
+    box.current?.close();
+    close();
+  }
   async function submit(event) {
     event.preventDefault();
     if (busy || !ready) return;
     setBusy(true);
     try {
       await act();
-      box.current?.close();
+      finish();
     } catch (failure) {
       setError(failure);
       setBusy(false);
     }
   }
-  return html`<dialog ref=${box} aria-labelledby=${id} onClose=${close}>
+  return html`<dialog ref=${box} aria-labelledby=${id} onCancel=${finish} onClose=${finish}>
     <form method="dialog" onSubmit=${submit}>
       <h2 id=${id}>${title}</h2>
       ${children}
       <${Problem} error=${error} />
       <p class="buttons">
-        <${Button} kind="quiet" onClick=${() => box.current.close()}>Cancel<//>
+        <${Button} kind="quiet" onClick=${finish}>Cancel<//>
         <${Button} type="submit" kind=${kind} icon=${icon} busy=${busy || !ready}>${action}<//>
       </p>
     </form>
