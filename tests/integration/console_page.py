@@ -26,9 +26,14 @@ class Console:
         self._agent = agent
         self._keys = keys
         self.errors: list[str] = []
+        self.noted: list[str] = []  # for whoever looks into a failure
         page.set_default_timeout(WAIT_MS)
         page.on("pageerror", lambda error: self.errors.append(str(error)))
-        page.on("console", lambda line: self.errors.append(line.text) if "Content Security" in line.text else None)
+        page.on(
+            "console", lambda line: (self.errors if "Content Security" in line.text else self.noted).append(line.text)
+        )
+        page.on("requestfailed", lambda request: self.noted.append(f"{request.url}: {request.failure}"))
+        page.on("crash", lambda _: self.errors.append("the page crashed"))
 
     async def sign_in(self, role: Role, place: str = "") -> None:
         """With a key of a role; then goes to a place, such as `personas/default`."""
@@ -95,5 +100,8 @@ async def console(
     try:
         yield tab
         assert tab.errors == []
+    except BaseException as error:
+        error.add_note("\n".join(["the page says:", *tab.errors, *tab.noted]))
+        raise
     finally:
         await context.close()

@@ -96,6 +96,17 @@ async def test_who_is_let_in(browser: Browser, agent: Agent, keys: Keys) -> None
         assert await tab.page.evaluate("sessionStorage.length") == 0
 
 
+async def test_a_module_that_does_not_arrive_is_asked_for_again(browser: Browser, agent: Agent, keys: Keys) -> None:
+    async with console(browser, agent, keys) as tab:
+        await tab.page.route("**/console/app.js", lambda route: route.abort(), times=1)
+        await tab.page.goto(f"{agent.page}/console/")
+        await expect(tab.page.get_by_label("API key")).to_be_focused()
+        assert await tab.page.evaluate("sessionStorage.length") == 0
+        await tab.page.route("**/console/app.js", lambda route: route.abort(), times=2)
+        await tab.page.reload()
+        await expect(tab.page.locator("body")).to_contain_text("The console could not be loaded.")
+
+
 async def test_a_conversation_is_watched_heard_and_ended(browser: Browser, agent: Agent, keys: Keys) -> None:
     async with console(browser, agent, keys) as caller, console(browser, agent, keys) as supervisor:
         await caller.sign_in(Role.OPERATOR, "talk/default")
