@@ -326,6 +326,7 @@ def _recordings(settings: AgentSettings, personas: Iterable[Persona], stack: Asy
 
 async def _transcriber(settings: AgentSettings, stack: AsyncExitStack) -> Transcriber | None:
     if settings.transcript_model is None:
+        measures.observe(lambda: 0.0)  # a dashboard tells "nothing waits" from "no agent"
         return None
     transcriber = Transcriber(settings.transcript_model, settings.transcript_threads, settings.transcript_backlog)
     stack.push_async_callback(transcriber.close)
