@@ -7,7 +7,6 @@ because handing a response to Triton blocks for a moment (about 0.1 ms).
 
 import asyncio
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
@@ -18,6 +17,7 @@ from opentelemetry.trace import SpanKind
 
 from services.common.errors import AtCapacityError, InvalidInputError, ServiceError, UnavailableError
 from services.common.telemetry import traces
+from services.common.triton_guard import Guard
 from services.common.triton_metrics import Watched
 from services.common.triton_reply import Outbox, Reply
 from services.common.triton_wire import (
@@ -137,7 +137,7 @@ class Host:
         on_poll: called, on some thread, every `poll_s`.
         name: of the model, for traces.
         clock: seconds.
-        poll_s: how often Triton is asked whether clients are still there, seconds.
+        poll_s: how often Triton is asked whether clients are still there, and whether it lives, seconds.
     """
 
     def __init__(
@@ -161,7 +161,7 @@ class Host:
         self._name = name
         self._clock = clock
         self._poll_s = poll_s
-        self._stopping = threading.Event()
+        self._guard = Guard(poll_s)
         self._sessions: dict[str, _Session] = {}
         self._questions: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
@@ -170,8 +170,7 @@ class Host:
 
     def start(self) -> None:
         """Starts the model and the threads. Raises what the model's start raises."""
-        # A thread, for once the server is dead, whatever asks it something waits for ever, and all else with it.
-        threading.Thread(target=self._watch_server, args=(os.getppid(),), name="triton-server", daemon=True).start()
+        self._guard.start()
         self._thread.start()
         self._call(self._start())
 
@@ -181,12 +180,12 @@ class Host:
 
     def stop(self) -> None:
         """Ends all sessions, the model and the threads."""
-        self._stopping.set()
         self._call(self._stop())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
         self._outbox.stop()
+        self._guard.stop()
 
     def _call(self, work: Coroutine[Any, Any, None]) -> None:
         asyncio.run_coroutine_threadsafe(work, self._loop).result()
@@ -300,13 +299,6 @@ class Host:
             reply.fail(error)
         finally:
             reply.finish()
-
-    def _watch_server(self, server: int) -> None:
-        """Ends this process when the server's has ended, which Triton's own stub does not always do."""
-        while not self._stopping.wait(self._poll_s):
-            if os.getppid() != server:
-                log.error("the server has died")
-                os._exit(1)
 
     async def _watch_clients(self) -> None:
         """Ends the sessions of clients that vanished."""
