@@ -7,14 +7,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-import hypothesis
 import pytest
-
-# how fast examples are found says how busy the machine is, not whether the code is right
-hypothesis.settings.register_profile(
-    "any-machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
-)
-hypothesis.settings.load_profile("any-machine")
 
 COMMANDS = {
     "asterisk-core-sounds-en": None,

@@ -164,7 +164,13 @@ class Persona(BaseModel):
 
 def problems(error: ValidationError) -> str:
     """All that is wrong with a persona, on one line: `key: what is wrong; ...`."""
-    return "; ".join(f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in error.errors())
+    return "; ".join(f"{'.'.join(_key(part) for part in item['loc'])}: {item['msg']}" for item in error.errors())
+
+
+def _key(part: str | int) -> str:
+    """As it stands, unless it would not stay on its line: whoever sends settings chooses their keys."""
+    text = str(part)
+    return text if text.isprintable() else repr(text)
 
 
 def load_persona(path: Path) -> Persona:

@@ -16,6 +16,7 @@ GOOD = {"name": "desk", "prompt": "You are Ann."}
     ("wrong", "complaint"),
     [
         ({"promt": "x"}, "promt: Extra inputs are not permitted"),
+        ({"silence": {"\n": 1}}, r"silence.'\n': Extra inputs are not permitted"),
         ({"prompt": "x" * (MAX_PROMPT + 1)}, f"at most {MAX_PROMPT} characters"),
         ({"prompt": INTERLEAVING_SENTENCE + "You are Ann."}, "prompt: Value error, must not hold the sentence"),
         ({"prompt": "Respond WITH 13 text\ntoken  followed by 26 audio tokens."}, "must not hold the sentence"),
