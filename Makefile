@@ -3,14 +3,18 @@
 SHELL := bash
 PYTHON ?= python3.11
 VENV := .venv/bin
-# none of these waits for the clock, so they share the cores; all others run one by one
+# None of FAST waits for the clock, and SILENT has no sound that a busy machine could tear: they share the cores. Those
+# with PEERS run one by one.
 FAST := tests/unit tests/contract
+PEERS := tests/integration tests/e2e
+SILENT := $(patsubst %,tests/integration/test_%.py,console_modules kube persona_book sip_scenarios sip_signalling \
+  sip_torture sip_transports sip_trunks state state_properties webhooks)
 SHARED := --numprocesses 2 --dist loadfile
 export PYTHON
 # one thread a process: the tests start many, and a small machine has few cores
 test unit integration acceptance hangups failover overload rolling triton check-deploy: export OMP_NUM_THREADS = 1
 
-.PHONY: help setup setup-dev setup-training demo ask test lint typecheck imports protos protos-check unit integration acceptance hangups failover overload rolling bench agent-cost soak console-pictures capacity loadtest triton vllm k8s check-deploy clean
+.PHONY: help setup setup-dev setup-training demo ask test lint typecheck imports protos protos-check unit integration acceptance hangups failover overload rolling bench agent-cost soak console-pictures capacity loadtest triton vllm k8s check-deploy environments clean
 
 help: ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,15 +38,17 @@ ask: setup ## call the running demo, ask FILE=question.wav, write reply.wav
 	@test -n "$(FILE)" || { echo "make ask: name a question: make ask FILE=samples/opening-hours.wav" >&2; exit 2; }
 	@$(VENV)/python -m services.agent.ask "$(FILE)"
 
-test: setup-dev lint typecheck imports protos-check ## everything that must pass
+test: setup-dev lint typecheck imports protos-check ## all tests but those of check-deploy, triton and vllm
 	$(VENV)/python -m pytest $(FAST) $(SHARED)
-	$(VENV)/python -m pytest $(addprefix --ignore=,$(FAST))
+	$(VENV)/python -m pytest $(SILENT) $(SHARED)
+	$(VENV)/python -m pytest $(PEERS) $(addprefix --ignore=,$(SILENT))
 
 unit: setup-dev ## fast tests only
 	$(VENV)/python -m pytest $(FAST) $(SHARED)
 
 integration: setup-dev ## tests against real peers only
-	$(VENV)/python -m pytest tests/integration tests/e2e
+	$(VENV)/python -m pytest $(SILENT) $(SHARED)
+	$(VENV)/python -m pytest $(PEERS) $(addprefix --ignore=,$(SILENT))
 
 lint: setup-dev ## ruff and buf
 	$(VENV)/ruff check .
@@ -100,7 +106,7 @@ triton: setup-dev ## make .venv-triton with the real Triton server, and pass its
 	TRUNKLINE_REQUIRE_TRITON=1 $(VENV)/python -m pytest tests/triton
 
 vllm: ## make .venv-vllm and run the tests of the LM engine vllm in it
-	@scripts/vllm.sh
+	@scripts/vllm.sh test
 
 k8s: ## generate k8s/ from the chart, and the chart's copies of deploy/
 	@scripts/deploy_tools.sh
@@ -111,6 +117,11 @@ check-deploy: setup-dev ## check images, compose file, chart and manifests, with
 	TRUNKLINE_REQUIRE_DEPLOY=1 $(VENV)/python -m pytest tests/deploy
 	$(VENV)/buf lint protos
 	$(VENV)/buf breaking protos --against protos/released.binpb
+
+environments: setup-dev ## make the environments of check-deploy, triton and vllm, without running their tests
+	@scripts/deploy_tools.sh
+	@scripts/triton.sh setup
+	@scripts/vllm.sh setup
 
 clean: ## remove caches and the environments
 	rm -rf .venv .venv-* .demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build *.egg-info

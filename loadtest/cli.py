@@ -15,6 +15,7 @@ from rich.status import Status
 from loadtest import cli_scenario, output
 from loadtest.callers import Level, ramp
 from loadtest.check import Compared, page, planned
+from loadtest.child import ROOT, end_in_order_on_sigterm
 from loadtest.failing import fail
 from loadtest.phone import Recording
 from loadtest.planning import NoPlanError, plan
@@ -25,7 +26,7 @@ from loadtest.sim.costs import Outside
 from loadtest.sim.profile import Load, Machine, Profile, ProfileError, Talk
 from loadtest.sim.report import ReportError, Steps
 from loadtest.sim.run import Outcome, simulate
-from loadtest.stack import ROOT, StackError, Target, demo, running
+from loadtest.stack import StackError, Target, demo, running
 
 DOCS = ROOT / "docs" / "benchmarks"
 WEIGHTS = ROOT / "weights" / "nano"
@@ -38,7 +39,13 @@ TURNS = 120  # simulated at each load of a check
 MOST_CALLS = 64  # that the demo takes
 CHECK_LEVELS = ((1, 50.0), (2, 45.0), (4, 40.0), (8, 40.0), (12, 35.0))
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help=__doc__,
+    pretty_exceptions_enable=False,
+    callback=end_in_order_on_sigterm,
+)
 console = Console()
 
 WeightsOption = Annotated[Path, typer.Option(help="directory with tokenizer, lm and decoder")]

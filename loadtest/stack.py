@@ -3,8 +3,6 @@
 import asyncio
 import contextlib
 import json
-import os
-import signal
 import socket
 import sys
 import tempfile
@@ -13,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+from loadtest.child import child
+
 HOST = "127.0.0.1"
 START_S = 240.0
 STOP_S = 60.0
@@ -65,30 +64,19 @@ async def demo(weights: Path, capacity: int) -> AsyncIterator[Target]:
             "DEMO_WEIGHTS": weights,
             "DEMO_STATE_DIR": directory,
         }
-        environment = {**os.environ, **{name: str(value) for name, value in settings.items()}, "NO_COLOR": "1"}
-        with open(log, "wb") as output:  # noqa: ASYNC230 - a file on this machine
-            child = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "services.demo", cwd=ROOT, env=environment, stdout=output, stderr=output
-            )
-        try:
-            yield await _started(child, state, log)
-        finally:
-            if child.returncode is None:
-                child.send_signal(signal.SIGTERM)
-                try:
-                    await asyncio.wait_for(child.wait(), STOP_S)
-                except TimeoutError:
-                    child.kill()
-                    await child.wait()
+        environment = {name: str(value) for name, value in settings.items()}
+        command = [sys.executable, "-m", "services.demo"]
+        async with child(command, log, STOP_S, **environment, NO_COLOR="1") as process:
+            yield await _started(process, state, log)
 
 
-async def _started(child: asyncio.subprocess.Process, state: Path, log: Path) -> Target:
+async def _started(process: asyncio.subprocess.Process, state: Path, log: Path) -> Target:
     end = asyncio.get_running_loop().time() + START_S
     while True:
         if text := _read(state):
             with contextlib.suppress(ValueError):  # half written
                 return _target(json.loads(text))
-        if child.returncode is not None or asyncio.get_running_loop().time() > end:
+        if process.returncode is not None or asyncio.get_running_loop().time() > end:
             raise StackError(f"the stack did not start: {_read(log).strip()[-500:]}")
         await asyncio.sleep(0.1)
 

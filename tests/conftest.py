@@ -1,9 +1,11 @@
 """Shared by all tests: where the golden data lies, and Debian packages that a test needs."""
 
+import fcntl
 import os
 import shutil
 import signal
 import subprocess
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +25,8 @@ COMMANDS = {
     "sip-tester": "sipp",
     "sipsak": "sipsak",
 }
+
+INSTALLING = Path(tempfile.gettempdir(), "trunkline-apt.lock")
 
 
 def pytest_configure() -> None:
@@ -49,20 +53,30 @@ def _is_there(package: str) -> bool:
 def require_debian() -> Callable[..., None]:
     """`require_debian("baresip")`: installs Debian packages when root, else skips and says what is missing."""
 
-    def require(*packages: str) -> None:
-        missing = [package for package in packages if not _is_there(package)]
-        if not missing:
-            return
-        names = " ".join(missing)
-        if os.geteuid() == 0 and shutil.which("apt-get"):
-            environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-            for arguments in (["update"], ["install", "-y", "-q", "--no-install-recommends", *missing]):
+    def missing(packages: tuple[str, ...]) -> list[str]:
+        return [package for package in packages if not _is_there(package)]
+
+    def installed(packages: tuple[str, ...]) -> str:
+        """Installs them; the error, if there is one."""
+        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        with open(INSTALLING, "w") as lock:  # tests that share the cores would install at once
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            names = missing(packages)
+            for arguments in (["update"], ["install", "-y", "-q", "--no-install-recommends", *names]) if names else ():
                 done = subprocess.run(
                     ["apt-get", *arguments], capture_output=True, text=True, check=False, env=environment
                 )
-            if done.returncode == 0:
+        return "" if not names or done.returncode == 0 else done.stderr.strip()[-300:]
+
+    def require(*packages: str) -> None:
+        names = " ".join(missing(packages))
+        if not names:
+            return
+        if os.geteuid() == 0 and shutil.which("apt-get"):
+            error = installed(packages)
+            if not error:
                 return
-            reason = f"apt-get install {names} failed: {done.stderr.strip()[-300:]}"
+            reason = f"apt-get install {names} failed: {error}"
         else:
             reason = f"needs the Debian packages {names}: apt-get install {names}"
         if os.environ.get("CI"):

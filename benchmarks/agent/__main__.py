@@ -15,15 +15,16 @@ from rich.status import Status
 from benchmarks.agent import soak_report
 from benchmarks.agent.findings import cost, limit
 from benchmarks.agent.measuring import Sample, measure
-from benchmarks.agent.soak import soak
+from benchmarks.agent.soak import BETWEEN_RESTS, soak
 from benchmarks.agent.systems import both
 from benchmarks.report import Section, write
+from loadtest.child import end_in_order_on_sigterm
 from loadtest.run import Progress
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "benchmarks"
 WARM_S = 5.0
 
-app = typer.Typer(add_completion=False, no_args_is_help=True)
+app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, callback=end_in_order_on_sigterm)
 console = Console()
 Out = Annotated[Path, typer.Option(help="directory of the report: page, JSON and plot")]
 Seconds = Annotated[float, typer.Option(min=1.0, help="of each measurement; whole periods of 10 s are best")]
@@ -65,11 +66,11 @@ def measure_soak(
 ) -> None:
     """Short calls over both legs, many hung up at a random moment: none may fail, nothing of them may be left.
 
-    Takes a bit more than half a second a call: 20 minutes by default.
+    Takes a bit more than half a second a call: 20 minutes by default. Half of them are hung up at a random moment.
     """
     began = time.time()
     with console.status("starting") as status:
-        soaked = asyncio.run(soak(calls, warm, lambda before, progress: _tell(status, before, progress)))
+        soaked = asyncio.run(soak(calls, warm, _Teller(status)))
     circumstances = (
         f"{calls} calls after {warm} that do not count; {os.cpu_count()} cores ({platform.machine()}), "
         f"{time.strftime('%d %B %Y', time.gmtime(began))}, load {os.getloadavg()[2]:.1f} over the last quarter of an "
@@ -81,10 +82,21 @@ def measure_soak(
     raise typer.Exit(1 if wrong else 0)
 
 
-def _tell(status: Status, before: Counter[str], progress: Progress) -> None:
-    outcomes = before + Counter({str(outcome): count for outcome, count in progress.outcomes.items()})
-    ended = ", ".join(f"{outcome} {count}" for outcome, count in sorted(outcomes.items()))
-    status.update(f"{progress.live} calls; ended: {ended or 'none'}")
+class _Teller:
+    """Shows how far the calls are: in one line, or in one for each hundred where nothing can be shown twice."""
+
+    def __init__(self, status: Status) -> None:
+        self._status = status
+        self._told = 0
+
+    def __call__(self, before: Counter[str], progress: Progress) -> None:
+        outcomes = before + Counter({str(outcome): count for outcome, count in progress.outcomes.items()})
+        line = "ended: " + (", ".join(f"{outcome} {count}" for outcome, count in sorted(outcomes.items())) or "none")
+        self._status.update(f"{progress.live} calls; {line}")
+        hundreds = sum(outcomes.values()) // BETWEEN_RESTS
+        if hundreds > self._told and not console.is_terminal:
+            console.print(line)
+            self._told = hundreds
 
 
 def _levels(calls: str) -> list[int]:

@@ -17,10 +17,11 @@ from benchmarks.agent.processes import Held, held
 from benchmarks.agent.systems import PERSONA, System, agent
 from loadtest import session
 from loadtest.calls.voices import Voices
+from loadtest.child import ROOT
 from loadtest.run import Progress
 from loadtest.scenario.model import Scenario, load
 from loadtest.scenario.questions import questions
-from loadtest.stack import ROOT, Target
+from loadtest.stack import Target
 from trunkline.v1 import calls_pb2, calls_pb2_grpc
 
 SCENARIO = ROOT / "scenarios" / "soak.yaml"
@@ -154,11 +155,12 @@ async def soak(calls: int, warm: int, tell: Callable[[Counter[str], Progress], N
             httpx.AsyncClient(timeout=30.0) as http,
             redis.Redis.from_url(system.redis) as store,
         ):
-            target = Target("127.0.0.1", system.sip_ports[0], calls=system.calls, page=system.page)
+            targets = [Target("127.0.0.1", port, calls=system.calls, page=system.page) for port in system.sip_ports]
             watch = Watch(system, http, store)
 
             async def run(count: int, seed: int, counted: Callable[[Progress], None]) -> Counter[str]:
                 part: Scenario = scenario.model_copy(update={"calls": count})
+                target = targets[seed % len(targets)]  # each part calls another SIP worker
                 ran = await session.run(part, asked, voices, seed, target, tell=counted)
                 details.update(f"{call.outcome}: {call.detail}" for call in ran.calls if call.detail)
                 return Counter(str(call.outcome) for call in ran.calls)

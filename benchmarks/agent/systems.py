@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import os
 import re
-import signal
 import socket
 import sys
 import tempfile
@@ -15,8 +14,9 @@ from pathlib import Path
 
 import httpx
 
+from loadtest.child import child
 from loadtest.measure.usage import children
-from loadtest.stack import ROOT, free_port
+from loadtest.stack import free_port
 
 HOST = "127.0.0.1"
 START_S = 180.0
@@ -60,27 +60,14 @@ def process_s(pid: int) -> float:
     return time.clock_gettime(~pid << 3 | 2)
 
 
-@contextlib.asynccontextmanager
-async def process(command: Sequence[str], log: Path, **more: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A child, ended at the end; `more` goes into its environment."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", **more}
-    with open(log, "wb") as output:  # noqa: ASYNC230 - a file on this machine
-        child = await asyncio.create_subprocess_exec(
-            *command, cwd=ROOT, env=environment, stdout=output, stderr=output, stdin=asyncio.subprocess.DEVNULL
-        )
-    try:
-        yield child
-    finally:
-        if child.returncode is None:
-            child.send_signal(signal.SIGTERM)
-            try:
-                await asyncio.wait_for(child.wait(), STOP_S)
-            except TimeoutError:
-                child.kill()
-                await child.wait()
+def process(
+    command: Sequence[str], log: Path, **more: str
+) -> contextlib.AbstractAsyncContextManager[asyncio.subprocess.Process]:
+    """A child of one thread for each of its libraries; `more` goes into its environment."""
+    return child(command, log, STOP_S, OMP_NUM_THREADS="1", PYTHONUNBUFFERED="1", **more)
 
 
-async def until_it_answers(url: str, child: asyncio.subprocess.Process, log: Path) -> None:
+async def until_it_answers(url: str, running: asyncio.subprocess.Process, log: Path) -> None:
     """Until a page answers.
 
     Raises:
@@ -92,12 +79,12 @@ async def until_it_answers(url: str, child: asyncio.subprocess.Process, log: Pat
             with contextlib.suppress(httpx.HTTPError):
                 if (await client.get(url)).is_success:
                     return
-            if child.returncode is not None or time.monotonic() > end:
+            if running.returncode is not None or time.monotonic() > end:
                 raise RuntimeError(f"no answer from {url}: {_tail(log)}")
             await asyncio.sleep(0.1)
 
 
-async def until_it_says(what: re.Pattern[str], child: asyncio.subprocess.Process, log: Path) -> re.Match[str]:
+async def until_it_says(what: re.Pattern[str], running: asyncio.subprocess.Process, log: Path) -> re.Match[str]:
     """Until a process has said something.
 
     Raises:
@@ -105,7 +92,7 @@ async def until_it_says(what: re.Pattern[str], child: asyncio.subprocess.Process
     """
     end = time.monotonic() + START_S
     while (match := what.search(_tail(log))) is None:
-        if child.returncode is not None or time.monotonic() > end:
+        if running.returncode is not None or time.monotonic() > end:
             raise RuntimeError(f"{log.stem} did not start: {_tail(log)}")
         await asyncio.sleep(0.1)
     return match
@@ -119,17 +106,17 @@ def _tail(log: Path) -> str:
 async def bare_bot(directory: Path) -> AsyncIterator[System]:
     """The bare bot."""
     port, log = free_port(socket.SOCK_STREAM), directory / "bare-bot.log"
-    async with process([sys.executable, "-m", "benchmarks.agent.bare_bot", str(port)], log) as child:
-        await until_it_answers(f"http://{HOST}:{port}/healthz", child, log)
-        yield System("bare bot", (child.pid,), f"http://{HOST}:{port}")
+    async with process([sys.executable, "-m", "benchmarks.agent.bare_bot", str(port)], log) as running:
+        await until_it_answers(f"http://{HOST}:{port}/healthz", running, log)
+        yield System("bare bot", (running.pid,), f"http://{HOST}:{port}")
 
 
 @contextlib.asynccontextmanager
 async def echo_models(directory: Path) -> AsyncIterator[tuple[str, str, str]]:
     """Addresses of tokenizer, LM and decoder, all of which echo."""
     log = directory / "echo-models.log"
-    async with process([sys.executable, "-m", "benchmarks.agent.echo_models"], log) as child:
-        ports = (await until_it_says(PORTS, child, log)).groups()
+    async with process([sys.executable, "-m", "benchmarks.agent.echo_models"], log) as running:
+        ports = (await until_it_says(PORTS, running, log)).groups()
         tokenizer, lm, decoder = (f"{HOST}:{port}" for port in ports)
         yield tokenizer, lm, decoder
 
@@ -158,11 +145,11 @@ async def agent(directory: Path, persona: str = PERSONA) -> AsyncIterator[System
         ]  # fmt: skip
         log = directory / "agent.log"
         metrics = f"{HOST}:{metrics_port}"
-        async with process(command, log, TRUNKLINE_METRICS_LISTEN=metrics) as child:
-            port = (await until_it_says(SERVING, child, log))[1]
+        async with process(command, log, TRUNKLINE_METRICS_LISTEN=metrics) as running:
+            port = (await until_it_says(SERVING, running, log))[1]
             yield System(
                 name="agent",
-                pids=(child.pid, *children(child.pid)),
+                pids=(running.pid, *children(running.pid)),
                 page=f"http://{HOST}:{http_port}",
                 sip_ports=tuple(sip_port + 2 * number for number in range(SIP_WORKERS)),
                 calls=f"{HOST}:{port}",

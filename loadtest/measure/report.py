@@ -8,11 +8,11 @@ from pathlib import Path
 
 import torch
 
+from loadtest.child import ROOT
 from loadtest.measure import calls, steps, talk
 from loadtest.measure.steps import Progress
 from loadtest.recordings import recordings
 from loadtest.sim.report import Steps
-from loadtest.stack import ROOT
 from services.agent.personas import load_persona
 
 PERSONA = ROOT / "personas" / "default.yaml"

@@ -208,7 +208,6 @@ async def start(settings: AgentSettings, stack: AsyncExitStack) -> Running:
         tls=settings.certificate is not None,
     )
     http = HttpServer(web_app, *split_address(settings.http_listen), settings.certificate)
-    await http.start()
     stack.push_async_callback(http.stop)
     failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     sip: SipWorkers | None = None
@@ -220,6 +219,7 @@ async def start(settings: AgentSettings, stack: AsyncExitStack) -> Running:
         stack.push_async_callback(sip.close)
         switchboard.dialler = sip
         failed = sip.failed
+    await http.start()  # whoever asks whether the agent is ready may send a phone call at once
     port = await calls.start()
 
     async def stop_serving() -> None:

@@ -30,9 +30,10 @@ class Playback:
         rate: of the PCM, hertz.
         packet_ms: duration of a packet.
         lead_ms: how far packets may run ahead of the clock.
+        refill_ms: more go out, up to the lead, once less than this is ahead; the lead, when not given.
     """
 
-    def __init__(self, rate: int, packet_ms: int = 20, lead_ms: int = 60) -> None:
+    def __init__(self, rate: int, packet_ms: int = 20, lead_ms: int = 60, refill_ms: int | None = None) -> None:
         if rate * packet_ms % 1000:
             raise ValueError(f"{packet_ms} ms at {rate} Hz is no whole number of samples")
         if lead_ms < packet_ms:
@@ -40,6 +41,7 @@ class Playback:
         self.rate = rate
         self._packet_samples = rate * packet_ms // 1000
         self._lead_samples = rate * lead_ms // 1000
+        self._refill_samples = rate * (lead_ms if refill_ms is None else refill_ms) // 1000
         self._pending = bytearray()
         self._pushed = 0  # samples handed to `push`
         self._marks: deque[tuple[int, int]] = deque()  # (samples pushed, tokens sounded by then)
@@ -81,7 +83,9 @@ class Playback:
                 self.gaps += 1
                 self.gap_s += max(0.0, now - self._anchor - (self._sent - self._anchor_sample) / self.rate)
             self._anchor, self._anchor_sample = now, self._sent
-        packets = []
+        packets: list[bytes] = []
+        if self._sent >= self._heard_samples(now) + self._refill_samples:
+            return packets
         while len(self._pending) >= packet_bytes and self._sent < self._heard_samples(now) + self._lead_samples:
             packets.append(bytes(self._pending[:packet_bytes]))
             del self._pending[:packet_bytes]
@@ -94,7 +98,7 @@ class Playback:
             return None
         if self._anchor is None:
             return 0.0
-        target = self._sent - self._lead_samples + 1 - self._anchor_sample
+        target = self._sent - self._refill_samples + 1 - self._anchor_sample
         return max(0.0, self._anchor + target / self.rate - now)
 
     def finished(self, now: float) -> bool:

@@ -13,7 +13,7 @@ from services.agent.playback import Heard, Playback
 from services.agent.watermark.code import Code
 from services.agent.watermark.embed import Marker
 
-LEAD_MS = 60  # packets run this far ahead of the clock: a stop is heard within it
+LEAD_MS = 60  # packets run this far ahead of the clock: a stop is heard within it, where a leg cannot take them back
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,10 @@ class Player:
     async def run(self, media: Media) -> None:
         """Sends packets until all is heard or it is stopped."""
         self._queue = media.queue
-        playback = self._playback = Playback(media.rate, PACKET_MS, LEAD_MS)
+        lead_ms = LEAD_MS if media.queue is None else round(1000 * media.queue.lead_s)
+        # Half of a longer lead goes out at once: one wake-up for several packets.
+        refill_ms = max(LEAD_MS, lead_ms // 2)
+        playback = self._playback = Playback(media.rate, PACKET_MS, lead_ms, refill_ms)
         self._resampler = soxr.ResampleStream(self._pcm_rate, media.rate, 1, dtype="int16")
         for pcm, tokens_done in self._early:
             playback.push(self._resample(pcm), tokens_done)

@@ -3,7 +3,7 @@
 One activity at a time holds the floor: a turn of the caller with the bot's answer to it, or an announcement. A new turn
 ends the activity before it; what the caller heard of the answer stays in the conversation, the rest is forgotten. The
 LM session is brought in line with the conversation at the start of each activity, so every interruption and failure
-takes the same road: decide what stays, then `_session_in_line`.
+takes the same road: decide what stays, then `_session_in_line`; see `session_keeper`.
 """
 
 import asyncio
@@ -21,6 +21,7 @@ from services.agent.models import ModelError, ModelServices
 from services.agent.personas import Persona
 from services.agent.playback import Heard
 from services.agent.player import Media
+from services.agent.session_keeper import SessionKeeper, note_failure
 from services.agent.turn_trace import TurnTrace
 from services.agent.watermark.code import Code
 from services.common.telemetry import traces
@@ -28,7 +29,6 @@ from services.common.telemetry import traces
 log = logging.getLogger(__name__)
 
 ATTEMPTS = 2  # an answer of which nothing was heard is tried again, once
-UTTERANCE_TOKENS = 350  # a turn of 28 s
 PROGRESS_S = 1.0  # how often it is noted what was heard of an answer, for the case that this agent dies
 SPOKEN_S = 0.25  # how often watchers are told what was heard of an answer
 INPUT_BYTES_PER_S = 32_000  # 16-bit mono at 16 kHz
@@ -74,7 +74,7 @@ class Speech:
         self._record = record
         self._heard_turn = heard
         self._delay_s = delay_s
-        self._session: LmSession | None = None
+        self._session = SessionKeeper(self._call)
         self._media: asyncio.Future[Media] = asyncio.get_running_loop().create_future()
         self._floors: list[asyncio.Task[None]] = []  # the last one holds the floor, those before it are ending
         self._turn: CallerTurn | None = None
@@ -99,7 +99,7 @@ class Speech:
             self._turns = max(entry.turn for entry in self._past)
             for entry in self._past:
                 self._record(entry)
-        session = await self._reopened()
+        session = await self._session.reopened(self.conversation.ids)
         if not self._past:
             ids = await session.appended(session.append_system(self._call.persona.system_prompt))
             self._record(self.conversation.system(ids))
@@ -239,8 +239,7 @@ class Speech:
         if self._turn is not None:
             self._turn.utterance.drop()
             self._turn.trace.over("call ended")
-        if self._session is not None:
-            await self._session.close()
+        await self._session.close()
         await self._call.places.close()
         self._media.cancel()
 
@@ -458,44 +457,13 @@ class Speech:
         return BargeIn(answer.number, heard.tokens)
 
     async def _session_in_line(self) -> LmSession:
-        """A session that holds exactly the conversation: the one at hand, cut back, or a new one."""
-        self._make_room()
-        ids = self.conversation.ids
-        session = self._session
-        if session is None or session.failed or session.ids[: len(ids)] != ids:
-            return await self._reopened()
-        if not session.settled or len(session.ids) > len(ids):
-            try:
-                await session.truncate(len(ids))
-            except ModelError as error:
-                self._note(error)
-                return await self._reopened()
-        return session
-
-    async def _reopened(self) -> LmSession:
-        stale, self._session = self._session, None
-        if stale is not None:
-            await stale.close()
-        session = LmSession(self._call.places.lm, self._call.call_id)
-        await session.open(self.conversation.ids)
-        self._session = session
-        return session
-
-    def _make_room(self) -> None:
-        """Leaves out the oldest turns when a turn and its answer might not fit any more."""
-        context = self._call.models.limits.context_length
-        needed = min(UTTERANCE_TOKENS + self._call.persona.max_new_tokens, context // 2)
-        if len(self.conversation.ids) + needed > context:
-            entry = self.conversation.trim((context - needed) * 3 // 4, self._turns)
-            if entry is not None:
-                log.info("context trimmed", extra={"call_id": self._call.call_id, "length": entry.length})
-                self._record(entry)
+        trimmed = self._session.make_room(self.conversation, self._turns)
+        if trimmed is not None:
+            self._record(trimmed)
+        return await self._session.in_line(self.conversation.ids)
 
     def _note(self, error: ModelError) -> None:
-        log.warning(
-            "a model service failed",
-            extra={"call_id": self._call.call_id, "stage": error.stage, "code": error.code.name},
-        )
+        note_failure(self._call.call_id, error)
 
     def _give_up(self, reason: str) -> None:
         if not self.failed.done():

@@ -58,8 +58,8 @@ class Leg(Protocol):
     `transport.input()` pushes `InputAudioRawFrame` (16-bit mono PCM at `INPUT_RATE`, about 20 ms each) from `answer`
     until the leg ends, `InputDTMFFrame` for each key pressed, and `HoldFrame` when the call is held or resumed.
     `transport.output()` takes `OutputAudioRawFrame` packets of `PACKET_MS` at `output_rate`, already paced by the agent
-    a few packets ahead of the clock: it plays them at once, keeps no queue of its own beyond that lead, and drops what
-    it has not played yet at an `InterruptionFrame`.
+    a few packets ahead of the clock (more for an `OwnQueue`): it plays them at once, keeps no queue of its own beyond
+    that lead, and drops what it has not played yet at an `InterruptionFrame`.
     Messages for a screen (`OutputTransportMessageUrgentFrame`) are sent where the leg has a channel for them and
     ignored elsewhere.
     """
@@ -140,6 +140,10 @@ class OwnQueue(Protocol):
 
     Where it tells how much that is, what the caller heard goes by the wire's clock; elsewhere by ours.
     """
+
+    @property
+    def lead_s(self) -> float:
+        """Seconds that may wait in it: for so long the agent may be held up before the voice breaks off."""
 
     def unsent_s(self) -> float:
         """Seconds of audio that wait; 0 where it cannot tell."""

@@ -8,7 +8,7 @@ from typing import Any
 from baresip import BaresipError, Call, CallState, CallStats, DigitEvent, Event, StackEvent
 
 from services.agent.legs.base import NO_AUDIO, CallRefusedError, LegError, LegKind
-from services.agent.legs.sip_media import SipMedia
+from services.agent.legs.sip_media import SipMedia, lead_s
 from services.agent.legs.sip_parties import NUMBER, SIP_URI, host_of
 from services.agent.legs.sip_settings import UNAVAILABLE, SipSettings
 from services.agent.legs.sip_transport import SipTransport
@@ -82,6 +82,11 @@ class SipLeg:
     def output_rate(self) -> int:
         """The codec's rate, hertz; 0 before the answer."""
         return self.media.output_rate
+
+    @property
+    def lead_s(self) -> float:
+        """See `OwnQueue`."""
+        return lead_s(self.output_rate)
 
     def unsent_s(self) -> float:
         """See `OwnQueue`."""

@@ -18,11 +18,11 @@ from pipecat.frames.frames import (
 )
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessorSetup
 from pipecat.transports.base_input import BaseInputTransport
-from pipecat.transports.base_output import BaseOutputTransport
 from pipecat.transports.base_transport import BaseTransport, TransportParams
 
 from services.agent.legs.base import INPUT_RATE, PACKET_MS
 from services.agent.legs.hold import HoldFrame
+from services.agent.legs.packet_output import PacketOutput
 
 log = logging.getLogger(__name__)
 
@@ -132,11 +132,11 @@ class SipInput(BaseInputTransport):  # type: ignore[misc]
         await self.push_frame(InputDTMFFrame(button=button))
 
 
-class SipOutput(BaseOutputTransport):  # type: ignore[misc]
+class SipOutput(PacketOutput):
     """Sends packets at once, in the order of their coming; the stack's own clock puts them on the wire."""
 
     def __init__(self, media: Line, params: TransportParams) -> None:
-        super().__init__(params)
+        super().__init__(params, enable_direct_mode=True)
         self._media = media
 
     async def setup(self, setup: FrameProcessorSetup) -> None:
@@ -150,7 +150,7 @@ class SipOutput(BaseOutputTransport):  # type: ignore[misc]
         await self.set_transport_ready(frame)
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
-        """Drops unsent audio at an interruption, after the packets still queued in pipecat."""
+        """Drops unsent audio at an interruption."""
         await super().process_frame(frame, direction)
         if isinstance(frame, InterruptionFrame):
             self._media.flush()

@@ -19,6 +19,7 @@ from pipecat.transports.smallwebrtc.transport import (
 from services.agent.legs.base import INPUT_RATE
 from services.agent.legs.bot_audio import BotAudio
 from services.agent.legs.caller_audio import CallerAudio
+from services.agent.legs.packet_output import PacketOutput
 from services.agent.legs.webrtc_sdp import with_error_correction
 
 AWAY_S = 0.01  # between two looks for a connection that is away
@@ -94,11 +95,11 @@ class Input(SmallWebRTCInputTransport):  # type: ignore[misc]
             await self.push_frame(InputAudioRawFrame(audio=pcm.tobytes(), sample_rate=INPUT_RATE, num_channels=1))
 
 
-class Output(SmallWebRTCOutputTransport):  # type: ignore[misc]
+class Output(PacketOutput, SmallWebRTCOutputTransport):  # type: ignore[misc]
     """Hands packets on as they come."""
 
     def __init__(self, connection: Connection, client: SmallWebRTCClient, params: TransportParams) -> None:
-        super().__init__(client, params)
+        super().__init__(client, params, enable_direct_mode=True)
         self._connection = connection
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:

@@ -134,7 +134,7 @@ class ModelChecks:
 
     async def _check_prompt(self, persona: Persona) -> None:
         context = self._models.limits.context_length
-        room = context // 2  # a call needs the other half: see `Speech._make_room`
+        room = context // 2  # a call needs the other half: see `SessionKeeper.make_room`
         text = persona.system_prompt
         if len(text.encode()) + _TEMPLATE_IDS <= room:
             return  # no id of the tokenizer stands for less than a byte

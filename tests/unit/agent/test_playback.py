@@ -29,6 +29,30 @@ def test_packets_go_out_on_the_clock_with_a_small_lead() -> None:
         assert number * 0.02 - 0.06 <= at <= number * 0.02, "never late, never more than the lead early"
 
 
+def test_several_go_out_at_once_where_the_lead_is_long() -> None:
+    playback = Playback(RATE, lead_ms=240, refill_ms=120)
+    playback.push(pcm(1000), 10)
+    sent = play(playback, 0.5)
+    assert sent[:12] == [0.0] * 12
+    for number, at in enumerate(sent):
+        assert number * 0.02 - 0.24 <= at <= number * 0.02 - 0.1 * (number >= 12)
+    assert len(set(sent)) <= 1 + (len(sent) - 12) // 6, "six at a time"
+    wait_s = playback.wait_s(0.5)
+    assert wait_s is not None
+    assert not playback.due(0.5 + wait_s - 0.001)
+    assert len(playback.due(0.5 + wait_s)) >= 6
+
+
+def test_a_late_hand_finds_the_long_lead_used_up_and_no_gap() -> None:
+    playback = Playback(RATE, lead_ms=240, refill_ms=120)
+    playback.push(pcm(1000), 10)
+    assert len(playback.due(0.0)) == 12
+    assert len(playback.due(0.239)) == 12
+    assert playback.gaps == 0
+    playback.due(0.6)
+    assert playback.gaps == 1
+
+
 def test_packets_are_whole_and_in_order() -> None:
     playback = Playback(RATE)
     wave = bytes(i % 251 for i in range(2 * RATE))

@@ -58,6 +58,30 @@ async def test_what_was_pushed_before_and_after_the_answer_comes_out_resampled()
     assert line.player.stop().tokens == 25
 
 
+async def test_a_leg_that_takes_back_gets_more_ahead() -> None:
+    class Queue:
+        lead_s = 0.24
+        dropped = 0
+
+        def unsent_s(self) -> float:
+            return 0.0
+
+        def drop_unsent(self) -> None:
+            self.dropped += 1
+
+    line, queue = Line(), Queue()
+    line.player = Player(PCM_RATE, lambda: 0.0, lambda: None)
+    line.player.push(tone(1.0), 12)
+    running = asyncio.create_task(line.player.run(Media(RATE, line._send, queue)))
+    while len(line.packets) < 12:
+        await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert len(line.packets) == 12, "240 ms"
+    assert line.player.stop().samples == 0
+    await asyncio.wait_for(running, 10)
+    assert queue.dropped == 1
+
+
 async def test_a_stop_sends_nothing_more_and_tells_the_same_twice() -> None:
     line = Line()
     line.player.push(tone(30.0), 375)

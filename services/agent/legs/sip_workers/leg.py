@@ -7,6 +7,7 @@ from typing import Protocol
 
 from services.agent import media_quality
 from services.agent.legs.base import INPUT_RATE, CallRefusedError, LegError, LegKind
+from services.agent.legs.sip_media import lead_s
 from services.agent.legs.sip_transport import SipTransport
 from services.agent.legs.sip_workers.messages import (
     Answer,
@@ -118,6 +119,11 @@ class RemoteSipLeg:
     def output_rate(self) -> int:
         """The codec's rate, hertz; 0 before the answer."""
         return self.media.output_rate
+
+    @property
+    def lead_s(self) -> float:
+        """See `OwnQueue`."""
+        return lead_s(self.output_rate)
 
     def unsent_s(self) -> float:
         """See `OwnQueue`. The worker has the queue, and does not tell: none."""
