@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -241,6 +242,10 @@ async def start(settings: AgentSettings, stack: AsyncExitStack) -> Running:
     keeping = asyncio.create_task(voices.run(), name="voices")
     stack.callback(keeping.cancel)
     _announce(settings, http.port, switchboard, agents, stack)
+    # What is there now stays. Left out of collections, these are short, which all calls would wait for, and come soon
+    # after calls have ended: a collection waits until a quarter of what it looks at is new.
+    gc.collect()
+    gc.freeze()
     return Running(port, failed, switchboard, withdraw)
 
 
