@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer, model_validator
 
 from loadtest.sim.profile import Spread
 
@@ -158,6 +158,11 @@ class Talk(_Part):
     hold: Hold = Hold()
     keys: Keys = Keys()
     hang_up: HangUp = HangUp()
+
+    @field_serializer("questions", when_used="json")
+    def _name_of_questions(self, questions: Path) -> str:
+        """A report is for others, to whom it is nothing where the directory lies here."""
+        return questions.name
 
 
 class Persona(_Part):

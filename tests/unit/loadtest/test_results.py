@@ -87,9 +87,14 @@ def test_late_callers_are_not_to_be_trusted() -> None:
 
 
 def test_a_run_is_read_as_it_was_written(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text(record.written(_asking_from(Path("/home/ann/samples")), {"figures": {}}))
+    assert record.load(tmp_path / "run.json") == _asking_from(Path("samples")), "but for where its questions lay"
+
+
+def _asking_from(questions: Path) -> record.Run:
     made = many(1)
-    (tmp_path / "run.json").write_text(record.written(made, {"figures": {}}))
-    assert record.load(tmp_path / "run.json") == made
+    talk = made.scenario.talk.model_copy(update={"questions": questions})
+    return made.model_copy(update={"scenario": made.scenario.model_copy(update={"talk": talk})})
 
 
 @pytest.mark.parametrize(
