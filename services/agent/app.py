@@ -92,6 +92,10 @@ async def run(settings: AgentSettings) -> str:
             running = await start(settings, stack)
         except (StateError, ModelError, PersonaError, PhoneLineError, SetupError, TranscriptError, OSError) as error:
             raise StartError(" ".join(str(error).split())) from error
+        # What is there now stays. Left out of collections, these are short, which all calls would wait for, and come
+        # soon after calls have ended: a collection waits until a quarter of what it looks at is new.
+        gc.collect()
+        gc.freeze()
         print(f"agent: serving on port {running.port}", flush=True)
         failed = running.failed
         if await _first(stop, failed):
@@ -242,10 +246,6 @@ async def start(settings: AgentSettings, stack: AsyncExitStack) -> Running:
     keeping = asyncio.create_task(voices.run(), name="voices")
     stack.callback(keeping.cancel)
     _announce(settings, http.port, switchboard, agents, stack)
-    # What is there now stays. Left out of collections, these are short, which all calls would wait for, and come soon
-    # after calls have ended: a collection waits until a quarter of what it looks at is new.
-    gc.collect()
-    gc.freeze()
     return Running(port, failed, switchboard, withdraw)
 
 
