@@ -18,7 +18,7 @@ from tests.integration.certificates import certificate
 from tests.integration.patience import greedy_personas, judged, until_right
 from tests.integration.phone import RATE, Pcm, Phone, phone, speech_span
 from tests.integration.sip_bots import hears_nothing
-from tests.integration.stack import HOST, Agent, Stack
+from tests.integration.stack import HOST, Agent, Stack, free_again
 from training import corpus
 from training.judge import contains_in_order
 from training.voices import Speaker, say
@@ -68,6 +68,12 @@ def agent(
     with stack.agent(2, greedy_personas(personas), True, *line) as running:
         running.sip_port = port
         yield running
+
+
+@pytest.fixture(autouse=True)
+async def lines_are_free(agent: Agent) -> None:
+    """A phone that has hung up is one step ahead of the agent, which takes a new call for one too many meanwhile."""
+    await free_again(agent)
 
 
 @contextlib.asynccontextmanager
