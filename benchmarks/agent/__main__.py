@@ -15,7 +15,7 @@ from rich.status import Status
 from benchmarks.agent import soak_report
 from benchmarks.agent.findings import cost, limit
 from benchmarks.agent.measuring import Sample, measure
-from benchmarks.agent.soak import BETWEEN_RESTS, soak
+from benchmarks.agent.soak import BETWEEN_RESTS, LOG, soak
 from benchmarks.agent.systems import both
 from benchmarks.report import Section, write
 from loadtest.child import end_in_order_on_sigterm
@@ -79,6 +79,8 @@ def measure_soak(
     console.print(f"written: {soak_report.write(soaked, out, circumstances)}")
     wrong = soak_report.objections(soaked)
     console.print("; ".join(wrong) or "passed")
+    if wrong:
+        console.print(f"the agent's log: {LOG}", soft_wrap=True)
     raise typer.Exit(1 if wrong else 0)
 
 

@@ -1,6 +1,7 @@
 """Thousands of short calls over both legs, many hung up at a random moment: which failed, and what is left of them."""
 
 import asyncio
+import shutil
 import tempfile
 import time
 from collections import Counter
@@ -31,6 +32,7 @@ EVERY_S = 5.0
 BETWEEN_RESTS = 100  # calls, after which none is placed until all have ended: what is left then is left
 IDLE_S = 120.0
 SETTLE_S = 3.0  # sockets and threads of the last calls are on their way out
+LOG = Path(tempfile.gettempdir(), "trunkline-soak-agent.log")  # of the latest run: for whoever asks why a call failed
 ERRORS = (" ERROR ", " CRITICAL ", "Traceback")
 
 
@@ -183,6 +185,7 @@ async def soak(calls: int, warm: int, tell: Callable[[Counter[str], Progress], N
                 rests.append(await watch.idle())
             seconds = time.monotonic() - began
             failed = await watch.failed()
+            shutil.copy(system.log, LOG)
             errors = tuple(line for line in system.log.read_text().splitlines() if any(word in line for word in ERRORS))
     return Soaked(dict(outcomes), dict(details), seconds, tuple(rests), tuple(watch.samples), errors, failed)
 
