@@ -92,7 +92,7 @@ agent-cost: setup-dev ## what a call costs the agent alone beside a bare bot, an
 	$(VENV)/python -m benchmarks.agent cost
 	$(VENV)/python -m benchmarks.agent limit
 
-soak: setup-dev ## 2,000 short calls over SIP and WebRTC: none may fail, nothing may grow; about 20 minutes
+soak: setup-dev ## 2,000 short calls over SIP and WebRTC: none may fail, nothing may grow; about 25 minutes
 	$(VENV)/python -m benchmarks.agent soak
 
 capacity: setup-dev ## measure step times, predict first audio against calls, call the demo, compare; about 8 minutes

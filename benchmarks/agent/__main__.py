@@ -66,7 +66,7 @@ def measure_soak(
 ) -> None:
     """Short calls over both legs, many hung up at a random moment: none may fail, nothing of them may be left.
 
-    Takes a bit more than half a second a call: 20 minutes by default. Half of them are hung up at a random moment.
+    Takes two thirds of a second a call: 22 to 25 minutes by default.
     """
     began = time.time()
     with console.status("starting") as status:
