@@ -1,6 +1,7 @@
 """Thousands of short calls over both legs, many hung up at a random moment: which failed, and what is left of them."""
 
 import asyncio
+import re
 import shutil
 import tempfile
 import time
@@ -33,7 +34,8 @@ BETWEEN_RESTS = 100  # calls, after which none is placed until all have ended: w
 IDLE_S = 120.0
 SETTLE_S = 3.0  # sockets and threads of the last calls are on their way out
 LOG = Path(tempfile.gettempdir(), "trunkline-soak-agent.log")  # of the latest run: for whoever asks why a call failed
-ERRORS = (" ERROR ", " CRITICAL ", "Traceback")
+ENTRY = re.compile(r"\n(?=\d{4}-\d\d-\d\d \d\d:)")
+ERROR = re.compile(r"^\S+ \S+ (ERROR|CRITICAL) |^Traceback ", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class Soaked:
         details: of calls that failed, and how often.
         rests: without calls: before it, after each `BETWEEN_RESTS` calls, and after it.
         samples: while it ran.
-        errors: lines in the agent's log that speak of one.
+        errors: entries of the agent's log that speak of one, tracebacks included.
         ended_failed: calls of which the agent itself says that they failed.
     """
 
@@ -174,20 +176,27 @@ async def soak(calls: int, warm: int, tell: Callable[[Counter[str], Progress], N
                 watch.calls = sum(outcomes.values()) + sum(now.outcomes.values())
                 tell(outcomes, now)
 
-            await run(warm, SEED, progress)
-            details.clear()
-            watch.calls = 0
-            rests = [await watch.idle()]
-            began = time.monotonic()
-            for number, done in enumerate(range(0, calls, BETWEEN_RESTS), start=1):
-                with _beside(watch.run()):
-                    outcomes += await run(min(BETWEEN_RESTS, calls - done), SEED + number, progress)
-                rests.append(await watch.idle())
-            seconds = time.monotonic() - began
-            failed = await watch.failed()
-            shutil.copy(system.log, LOG)
-            errors = tuple(line for line in system.log.read_text().splitlines() if any(word in line for word in ERRORS))
+            try:
+                await run(warm, SEED, progress)
+                details.clear()
+                watch.calls = 0
+                rests = [await watch.idle()]
+                began = time.monotonic()
+                for number, done in enumerate(range(0, calls, BETWEEN_RESTS), start=1):
+                    with _beside(watch.run()):
+                        outcomes += await run(min(BETWEEN_RESTS, calls - done), SEED + number, progress)
+                    rests.append(await watch.idle())
+                seconds = time.monotonic() - began
+                failed = await watch.failed()
+                errors = errors_of(system.log.read_text())
+            finally:
+                shutil.copy(system.log, LOG)
     return Soaked(dict(outcomes), dict(details), seconds, tuple(rests), tuple(watch.samples), errors, failed)
+
+
+def errors_of(log: str) -> tuple[str, ...]:
+    """Entries of a log that speak of an error, each with the lines that belong to it."""
+    return tuple(entry for entry in ENTRY.split(log) if ERROR.search(entry))
 
 
 @contextmanager

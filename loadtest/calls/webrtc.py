@@ -27,6 +27,7 @@ from loadtest.calls.line import PACKET_S, FaultError, Losses, Mouth, NetworkErro
 from loadtest.calls.voices import OPUS_PACKET, OPUS_RATE, Voices
 from loadtest.scenario.plan import PlannedCall
 from loadtest.sip.talker import LOUD
+from services.agent.legs.webrtc_connecting import Connecting
 
 BUFFER_ATTRIBUTE = "_RTCRtpReceiver__jitter_buffer"
 BUSY = (429, 503)  # "not now": the system may say so
@@ -123,6 +124,7 @@ class WebLine:
         self.signalling = Signalling()
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._peer: RTCPeerConnection | None = None
+        self._connecting: Connecting | None = None
         self._token = ""
         self._connected = asyncio.Event()
         self._over = False
@@ -130,6 +132,7 @@ class WebLine:
     async def call(self) -> float:
         """See `Line`."""
         peer = self._peer = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+        self._connecting = Connecting(peer)
         peer.createDataChannel("rtvi")
         peer.addTrack(Microphone(self.mouth, self._voices.silence))
         peer.on("track", self._track)
@@ -213,6 +216,8 @@ class WebLine:
     async def close(self) -> None:
         """See `Line`."""
         self._over = True
+        if self._connecting is not None:
+            await self._connecting.stop()
         if self._peer is not None:
             await self._peer.close()
 

@@ -41,6 +41,7 @@ class Slots:
         self._what = what
         self._idle = asyncio.Event()
         self._idle.set()
+        self._busy = asyncio.Event()
 
     @contextlib.contextmanager
     def take(self) -> Iterator[None]:
@@ -64,16 +65,22 @@ class Slots:
             raise AtCapacityError(f"all {self.capacity} {self._what} are taken; try again later")
         self.active += 1
         self._idle.clear()
+        self._busy.set()
 
     def release(self) -> None:
         """Gives back one slot."""
         self.active -= 1
         if not self.active:
             self._idle.set()
+            self._busy.clear()
 
     async def wait_idle(self) -> None:
         """Returns once no slot is taken."""
         await self._idle.wait()
+
+    async def wait_busy(self) -> None:
+        """Returns once a slot is taken."""
+        await self._busy.wait()
 
 
 Check = Callable[[], Awaitable[None]]

@@ -78,7 +78,7 @@ class WebRtcLeg:
         try:
             await connection.initialize(sdp=offer, type="offer")
         except Exception as error:  # aiortc raises whatever its parser meets
-            await connection.pc.close()
+            await connection.abandon()
             raise BadOfferError(f"the offer cannot be used: {type(error).__name__}: {error}") from error
         return cls(connection, caller, resume_s)
 

@@ -20,6 +20,7 @@ from services.agent.legs.base import INPUT_RATE
 from services.agent.legs.bot_audio import BotAudio
 from services.agent.legs.caller_audio import CallerAudio
 from services.agent.legs.packet_output import PacketOutput
+from services.agent.legs.webrtc_connecting import Connecting
 from services.agent.legs.webrtc_sdp import with_error_correction
 
 AWAY_S = 0.01  # between two looks for a connection that is away
@@ -30,6 +31,18 @@ class Connection(SmallWebRTCConnection):  # type: ignore[misc]  # pipecat is not
 
     caller_audio: CallerAudio | None = None
     bot_audio: BotAudio | None = None
+
+    def _initialize(self) -> None:
+        super()._initialize()
+        self._connecting = Connecting(self.pc)
+
+    async def _close(self) -> None:
+        await self._connecting.stop()
+        await super()._close()
+
+    async def abandon(self) -> None:
+        """Closes it when its offer turned out to be unusable."""
+        await self._close()
 
     def get_answer(self) -> dict[str, Any] | None:
         """See pipecat."""

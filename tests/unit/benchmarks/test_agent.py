@@ -21,7 +21,7 @@ from benchmarks.agent.hearing import Hearing
 from benchmarks.agent.measuring import Sample as Cost
 from benchmarks.agent.processes import Held
 from benchmarks.agent.slope import slope
-from benchmarks.agent.soak import Sample, Soaked
+from benchmarks.agent.soak import Sample, Soaked, errors_of
 from services.lm.engine import Added, Event, Finished, GenerationSettings
 from services.lm.prompt import ChatTemplate
 from tests.integration.stack import nano_weights
@@ -140,6 +140,30 @@ def soaked(growth_kib: float = 0.0, **changes: object) -> Soaked:
 
 def ends_with(last: Sample) -> tuple[Sample, ...]:
     return (*soaked().rests[:-1], last)
+
+
+LOG = """\
+2026-01-01 10:00:00,001 INFO agent: call begins
+agent: serving on port 1
+2026-01-01 10:00:00,002 ERROR asyncio: Task exception was never retrieved
+Traceback (most recent call last):
+  File "a.py", line 1, in <module>
+ValueError: ERROR 5
+2026-01-01 10:00:00,003 WARNING agent: an ERROR is spoken of
+2026-01-01 10:00:00,004 WARNING agent: a step failed
+Traceback (most recent call last):
+KeyError: 1
+2026-01-01 10:00:00,005 CRITICAL agent: the end
+"""
+
+
+def test_errors_of_a_log_keep_their_tracebacks() -> None:
+    first, second, third = errors_of(LOG)
+    assert first.startswith("2026-01-01 10:00:00,002 ERROR")
+    assert first.endswith("ValueError: ERROR 5")
+    assert "a step failed" in second
+    assert second.endswith("KeyError: 1")
+    assert third.endswith("the end\n")
 
 
 def test_a_soak_that_leaves_nothing_is_passed(tmp_path: Path) -> None:
