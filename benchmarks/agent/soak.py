@@ -21,7 +21,7 @@ from loadtest import session
 from loadtest.calls.voices import Voices
 from loadtest.child import ROOT
 from loadtest.run import Progress
-from loadtest.scenario.model import Scenario, load
+from loadtest.scenario.model import AtOnce, Scenario, load
 from loadtest.scenario.questions import questions
 from loadtest.stack import Target
 from trunkline.v1 import calls_pb2, calls_pb2_grpc
@@ -32,6 +32,7 @@ SEED = 1
 EVERY_S = 5.0
 BETWEEN_RESTS = 100  # calls, after which none is placed until all have ended: what is left then is left
 IDLE_S = 120.0
+OURSELVES = "soak"
 SETTLE_S = 3.0  # sockets and threads of the last calls are on their way out
 LOG = Path(tempfile.gettempdir(), "trunkline-soak-agent.log")  # of the latest run: for whoever asks why a call failed
 ENTRY = re.compile(r"\n(?=\d{4}-\d\d-\d\d \d\d:)")
@@ -44,6 +45,7 @@ class Sample:
 
     Attributes:
         held: by the agent's main process and each of its SIP workers.
+        pooled: the agent's connections to Redis; its pool keeps as many as were ever busy at once.
         keys: in Redis, and how many of them would stay for ever.
         series: of the agent's metrics.
     """
@@ -51,6 +53,7 @@ class Sample:
     at_s: float
     calls: int
     held: tuple[Held, ...]
+    pooled: int
     keys: int
     lasting_keys: int
     series: int
@@ -61,7 +64,8 @@ class Soaked:
     """A run.
 
     Attributes:
-        outcomes: of its calls.
+        at_once: calls.
+        outcomes: of them.
         details: of calls that failed, and how often.
         rests: without calls: before it, after each `BETWEEN_RESTS` calls, and after it.
         samples: while it ran.
@@ -69,6 +73,7 @@ class Soaked:
         ended_failed: calls of which the agent itself says that they failed.
     """
 
+    at_once: int
     outcomes: dict[str, int]
     details: dict[str, int]
     seconds: float
@@ -108,6 +113,7 @@ class Watch:
             at_s=time.monotonic() - self._began,
             calls=self.calls,
             held=tuple(held(pid) for pid in self._system.pids),
+            pooled=sum(client["name"] != OURSELVES for client in await self._store.client_list()),
             keys=len(keys),
             lasting_keys=sum(life == -1 for life in lives),
             series=sum(bool(line) and line[0] != "#" for line in await self._metrics()),
@@ -157,7 +163,7 @@ async def soak(calls: int, warm: int, tell: Callable[[Counter[str], Progress], N
         async with (
             agent(Path(name), GREETED) as system,
             httpx.AsyncClient(timeout=30.0) as http,
-            redis.Redis.from_url(system.redis) as store,
+            redis.Redis.from_url(system.redis, client_name=OURSELVES, decode_responses=True) as store,
         ):
             targets = [Target("127.0.0.1", port, calls=system.calls, page=system.page) for port in system.sip_ports]
             watch = Watch(system, http, store)
@@ -191,7 +197,8 @@ async def soak(calls: int, warm: int, tell: Callable[[Counter[str], Progress], N
                 errors = errors_of(system.log.read_text())
             finally:
                 shutil.copy(system.log, LOG)
-    return Soaked(dict(outcomes), dict(details), seconds, tuple(rests), tuple(watch.samples), errors, failed)
+    at_once = max(phase.calls for phase in scenario.phases if isinstance(phase, AtOnce))
+    return Soaked(at_once, dict(outcomes), dict(details), seconds, tuple(rests), tuple(watch.samples), errors, failed)
 
 
 def errors_of(log: str) -> tuple[str, ...]:

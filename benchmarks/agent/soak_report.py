@@ -63,8 +63,13 @@ def objections(soaked: Soaked) -> list[str]:
     for number, name in enumerate(names(soaked)):
         before, after = soaked.before.held[number], soaked.after.held[number]
         for what in ("descriptors", "threads", "shm"):
-            if getattr(after, what) > getattr(before, what) + POOLED:
-                found.append(f"{name} holds {getattr(after, what)} {what}, {getattr(before, what)} before")
+            were, are = getattr(before, what), getattr(after, what)
+            if what == "descriptors" and not number:  # the main process has the pool
+                were, are = were - soaked.before.pooled, are - soaked.after.pooled
+            if are > were + POOLED:
+                found.append(f"{name} holds {are} {what} (connections to Redis left out), {were} before")
+    if soaked.after.pooled > soaked.before.pooled + soaked.at_once:
+        found.append(f"{soaked.after.pooled} connections to Redis after {soaked.at_once} calls at once")
     if soaked.after.lasting_keys > soaked.before.lasting_keys:
         found.append(f"{soaked.after.lasting_keys - soaked.before.lasting_keys} keys in Redis would stay for ever")
     if soaked.after.series > soaked.before.series * 1.2:
@@ -105,7 +110,9 @@ def _page(soaked: Soaked, circumstances: str, wrong: Sequence[str]) -> list[str]
         "",
         f"Redis: {soaked.before.keys} keys before and {soaked.after.keys} after, of which "
         f"{soaked.before.lasting_keys} and {soaked.after.lasting_keys} have no time to live (personas); ended calls "
-        f"stay for `--keep-ended-hours`. Metrics: {soaked.before.series} series before, {soaked.after.series} after.",
+        f"stay for `--keep-ended-hours`. Connections to it, among the agent's descriptors: {soaked.before.pooled} before "
+        f"and {soaked.after.pooled} after, for a pool keeps as many as were ever busy at once. "
+        f"Metrics: {soaked.before.series} series before, {soaked.after.series} after.",
         "",
         "![Memory and descriptors against calls](soak.png)",
     ]

@@ -13,15 +13,15 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 
 from services.agent.conversation import Conversation, Entry, Role
-from services.agent.events import AnswerBegan, AnswerOver, BargeIn, Event, Speaking, Spoken
+from services.agent.events import AnswerBegan, AnswerOver, BargeIn, Event, Speaking
 from services.agent.floor import AnswerInProgress, CallContext, CallerTurn
 from services.agent.listening import Utterance
 from services.agent.lm_session import LmSession, Sampling
 from services.agent.models import ModelError, ModelServices
 from services.agent.personas import Persona
-from services.agent.playback import Heard
 from services.agent.player import Media
 from services.agent.session_keeper import SessionKeeper, note_failure
+from services.agent.telling import Telling, spoken
 from services.agent.turn_trace import TurnTrace
 from services.agent.watermark.code import Code
 from services.common.telemetry import traces
@@ -29,8 +29,6 @@ from services.common.telemetry import traces
 log = logging.getLogger(__name__)
 
 ATTEMPTS = 2  # an answer of which nothing was heard is tried again, once
-PROGRESS_S = 1.0  # how often it is noted what was heard of an answer, for the case that this agent dies
-SPOKEN_S = 0.25  # how often watchers are told what was heard of an answer
 INPUT_BYTES_PER_S = 32_000  # 16-bit mono at 16 kHz
 
 
@@ -66,8 +64,7 @@ class Speech:
     ) -> None:
         self._call = CallContext(call_id, persona, models, models.reserve(call_id), publish, clock, mark)
         self._past = past
-        self._progress = progress
-        self._watched = watched
+        self._telling = Telling(progress, publish, watched, delay_s)
         self.conversation = Conversation()
         self.first_pcm = asyncio.Event()
         self.failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -384,9 +381,13 @@ class Speech:
             min(self._call.persona.max_new_tokens, room),
             self._call.seed(number),
         )
+
+        def under_way() -> bool:
+            return self._answer is answer
+
         playing = asyncio.create_task(self._play_out(answer), name=f"player-{self._call.call_id}")
-        noting = asyncio.create_task(self._note_progress(answer), name=f"progress-{self._call.call_id}")
-        telling = asyncio.create_task(self._tell_spoken(answer), name=f"spoken-{self._call.call_id}")
+        noting = asyncio.create_task(self._telling.note(answer, under_way), name=f"progress-{self._call.call_id}")
+        telling = asyncio.create_task(self._telling.tell(answer, under_way), name=f"spoken-{self._call.call_id}")
         try:
             await answer.speaker.run(sampling, say)
             answer.player.complete()
@@ -401,7 +402,7 @@ class Speech:
         self._answer = None
         self._record(self.conversation.assistant(answer.speaker.answer, interrupted=False, turn=number))
         if answer.player.audible:
-            self._call.publish(_spoken(answer, answer.speaker.answer.text, done=True))
+            self._call.publish(spoken(answer, answer.speaker.answer.text, done=True))
             self._call.publish(Speaking("bot", on=False))
         elif turn is not None:
             self._call.report_times(turn)
@@ -413,29 +414,6 @@ class Speech:
             await answer.turn.ended.wait()
         await answer.player.run(media)
 
-    async def _note_progress(self, answer: AnswerInProgress) -> None:
-        while True:
-            await asyncio.sleep(PROGRESS_S)
-            if self._answer is answer and answer.player.audible:
-                self._progress(self._heard_of(answer, answer.player.heard(self._delay_s())))
-
-    async def _tell_spoken(self, answer: AnswerInProgress) -> None:
-        """For those who read along. That it is over is told by whoever ends it."""
-        told = ""
-        while True:
-            await asyncio.sleep(SPOKEN_S if self._watched() else PROGRESS_S)
-            if self._watched() and self._answer is answer and answer.player.audible:
-                text = answer.speaker.answer.text_heard(answer.player.heard(self._delay_s()).tokens)
-                if text != told:
-                    self._call.publish(_spoken(answer, text))
-                    told = text
-
-    @staticmethod
-    def _heard_of(answer: AnswerInProgress, heard: Heard) -> Entry:
-        kept = answer.speaker.answer.cut(heard.tokens)
-        text = answer.speaker.answer.text_heard(heard.tokens)
-        return Entry(Role.ASSISTANT, tuple(kept.ids), kept.start + len(kept.ids), text, True, answer.number)
-
     def _stop_answer(self) -> BargeIn | None:
         """Ends an answer under way; the conversation keeps what was heard of it. None when nothing was audible."""
         answer, self._answer = self._answer, None
@@ -443,8 +421,7 @@ class Speech:
             return None
         audible = answer.player.audible
         heard = answer.player.stop(self._delay_s())
-        kept = answer.speaker.answer.cut(heard.tokens)
-        text = answer.speaker.answer.text_heard(heard.tokens)
+        kept, text = answer.speaker.answer.cut(heard.tokens), answer.speaker.answer.text_heard(heard.tokens)
         if kept.ids:
             self._record(self.conversation.assistant(kept, interrupted=True, turn=answer.number, text=text))
             if answer.turn is not None:
@@ -452,7 +429,7 @@ class Speech:
         self._call.publish(AnswerOver(answer.number, heard=False))
         if not audible:
             return None
-        self._call.publish(_spoken(answer, text, done=True, interrupted=True))
+        self._call.publish(spoken(answer, text, done=True, interrupted=True))
         self._call.publish(Speaking("bot", on=False))
         return BargeIn(answer.number, heard.tokens)
 
@@ -468,10 +445,6 @@ class Speech:
     def _give_up(self, reason: str) -> None:
         if not self.failed.done():
             self.failed.set_result(reason)
-
-
-def _spoken(answer: AnswerInProgress, text: str, done: bool = False, interrupted: bool = False) -> Spoken:
-    return Spoken(answer.number, answer.count, text.strip(), done, interrupted)
 
 
 async def _all_over(tasks: "list[asyncio.Task[None]]") -> None:

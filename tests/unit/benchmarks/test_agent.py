@@ -130,11 +130,11 @@ def soaked(growth_kib: float = 0.0, **changes: object) -> Soaked:
 
     def sample(calls: int) -> Sample:
         pss = HELD.pss_kib + round(growth_kib * calls + dice.normal(0, 200))
-        return Sample(calls / 2, calls, (replace(HELD, pss_kib=pss), HELD), 100 + calls, 4, 80)
+        return Sample(calls / 2, calls, (replace(HELD, pss_kib=pss), HELD), 12, 100 + calls, 4, 80)
 
     samples = tuple(sample(calls) for calls in range(0, 2001, 10))
     rests = tuple(sample(calls) for calls in range(0, 2001, 100))
-    found = Soaked({"completed": 1200, "hung up": 800}, {}, 1000.0, rests, samples, (), 0)
+    found = Soaked(16, {"completed": 1200, "hung up": 800}, {}, 1000.0, rests, samples, (), 0)
     return replace(found, **changes)  # type: ignore[arg-type]
 
 
@@ -176,6 +176,11 @@ def test_a_soak_that_leaves_nothing_is_passed(tmp_path: Path) -> None:
     assert set(record["slopes_kib_a_call"]) == {"agent", "SIP worker 1"}
 
 
+def test_connections_that_a_pool_keeps_are_no_descriptors_that_stay() -> None:
+    held = (replace(HELD, descriptors=HELD.descriptors + 10), HELD)
+    assert soak_report.objections(soaked(rests=ends_with(replace(soaked().after, held=held, pooled=22)))) == []
+
+
 @pytest.mark.parametrize(
     ("found", "objection"),
     [
@@ -185,8 +190,9 @@ def test_a_soak_that_leaves_nothing_is_passed(tmp_path: Path) -> None:
         (soaked(errors=("ERROR a call broke",)), "1 errors"),
         (
             soaked(rests=ends_with(replace(soaked().after, held=(replace(HELD, descriptors=60), HELD)))),
-            "60 descriptors",
+            "48 descriptors",
         ),
+        (soaked(rests=ends_with(replace(soaked().after, pooled=29))), "29 connections to Redis"),
         (soaked(rests=ends_with(replace(soaked().after, lasting_keys=9))), "5 keys"),
         (soaked(rests=ends_with(replace(soaked().after, series=2000))), "2000 metric series"),
     ],
