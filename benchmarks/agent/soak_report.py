@@ -110,7 +110,7 @@ def _page(soaked: Soaked, circumstances: str, wrong: Sequence[str]) -> list[str]
         "",
         f"Redis: {soaked.before.keys} keys before and {soaked.after.keys} after, of which "
         f"{soaked.before.lasting_keys} and {soaked.after.lasting_keys} have no time to live (personas); ended calls "
-        f"stay for `--keep-ended-hours`. Connections to it, among the agent's descriptors: {soaked.before.pooled} before "
+        f"stay for `--keep-ended-hours`. Connections to it, of the agent's descriptors: {soaked.before.pooled} before "
         f"and {soaked.after.pooled} after, for a pool keeps as many as were ever busy at once. "
         f"Metrics: {soaked.before.series} series before, {soaked.after.series} after.",
         "",
