@@ -13,12 +13,13 @@ class Held:
 
     Attributes:
         rss_kib: resident memory.
-        pss_kib: the same, of what is shared with others only its share.
+        own_kib: what of it is no file's: heaps and stacks, where what is forgotten stays. How much of a library is
+            resident changes with other processes that read it.
         shm: its mappings under /dev/shm.
     """
 
     rss_kib: int
-    pss_kib: int
+    own_kib: int
     descriptors: int
     threads: int
     shm: int
@@ -37,7 +38,7 @@ def held(pid: int) -> Held:
     maps = Path(f"/proc/{pid}/maps").read_text().splitlines()
     return Held(
         rss_kib=sizes["Rss"],
-        pss_kib=sizes["Pss"],
+        own_kib=sizes["Anonymous"],
         descriptors=len(os.listdir(f"/proc/{pid}/fd")),
         threads=len(os.listdir(f"/proc/{pid}/task")),
         shm=sum(SHARED in line for line in maps),

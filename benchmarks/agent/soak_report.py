@@ -19,13 +19,13 @@ Short calls to one agent over SIP and WebRTC, by `loadtest`'s callers and
 agent is a real one with two SIP workers; the model services echo (`benchmarks/agent/echo_models.py`), so that a
 small machine has time for thousands of calls.
 Slopes are of the straight line through what is held without calls, which is looked at after every hundred of them,
-from the first quarter on, with 95 % confidence (Newey and West); memory is flat when a process' PSS grows by less
-than 4 KiB a call, the bound of the interval included."""
+from the first quarter on, with 95 % confidence (Newey and West). Own memory is what is no file's (anonymous); it is flat
+when a process has less than 4 KiB a call more of it, the bound of the interval included."""
 
 
 @dataclass(frozen=True)
 class Growth:
-    """Of one process' PSS, KiB a call."""
+    """Of one process' own memory, KiB a call."""
 
     process: str
     slope: Slope
@@ -47,7 +47,7 @@ def growths(soaked: Soaked) -> list[Growth]:
     warm = [rest for rest in soaked.rests if rest.calls >= WARM_SHARE * last]
     calls = [sample.calls for sample in warm]
     return [
-        Growth(name, slope(calls, [sample.held[number].pss_kib for sample in warm]))
+        Growth(name, slope(calls, [sample.held[number].own_kib for sample in warm]))
         for number, name in enumerate(names(soaked))
     ]
 
@@ -99,7 +99,7 @@ def _page(soaked: Soaked, circumstances: str, wrong: Sequence[str]) -> list[str]
         lines += ["Why: " + ", ".join(f"{what}: {count}" for what, count in sorted(soaked.details.items())) + "."]
     lines += [
         "",
-        "| process | PSS a call | 95 % | before, without calls | after, without calls |",
+        "| process | own memory a call | 95 % | before, without calls | after, without calls |",
         "|---|---|---|---|---|",
     ]
     for number, growth in enumerate(growths(soaked)):
@@ -120,7 +120,7 @@ def _page(soaked: Soaked, circumstances: str, wrong: Sequence[str]) -> list[str]
 
 
 def _held(held: Held) -> str:
-    return f"{held.pss_kib / 1024:.1f} MiB, {held.descriptors} descriptors, {held.threads} threads"
+    return f"{held.own_kib / 1024:.1f} MiB, {held.descriptors} descriptors, {held.threads} threads"
 
 
 def _draw(soaked: Soaked, path: Path) -> None:
@@ -133,12 +133,12 @@ def _draw(soaked: Soaked, path: Path) -> None:
     samples: Sequence[Sample] = soaked.samples
     calls = [sample.calls for sample in samples]
     for number, name in enumerate(names(soaked)):
-        axes[0].plot(calls, [sample.held[number].pss_kib / 1024 for sample in samples], label=name)
+        axes[0].plot(calls, [sample.held[number].own_kib / 1024 for sample in samples], label=name)
         axes[1].plot(calls, [sample.held[number].descriptors for sample in samples], label=f"{name}, descriptors")
     for rest in soaked.rests:
-        axes[0].plot([rest.calls], [rest.held[0].pss_kib / 1024], "k.")
+        axes[0].plot([rest.calls], [rest.held[0].own_kib / 1024], "k.")
     axes[1].plot(calls, [sample.held[0].threads for sample in samples], "--", label="agent, threads")
-    for axis, label in zip(axes, ("PSS, MiB", "number"), strict=True):
+    for axis, label in zip(axes, ("own memory, MiB", "number"), strict=True):
         axis.set_ylabel(label)
         axis.set_ylim(bottom=0)
         axis.grid(alpha=0.3)

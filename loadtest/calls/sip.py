@@ -48,6 +48,7 @@ class SipLine:
         self._acknowledged = b""
         self._answered = ""  # the 200 that it acknowledges
         self._due = 0.0
+        self._source_known = False
         self._sender = Sender(plan.number & 0xFFFFFFFF)
 
     async def call(self) -> float:
@@ -243,14 +244,19 @@ class SipLine:
 
     def _hear(self) -> None:
         assert self._wire is not None
-        sock, _ = self._wire.rtp
+        sock, far_end = self._wire.rtp
         while True:
             try:
-                data, ancillary, _, _ = sock.recvmsg(2048, 64)
+                data, ancillary, _, source = sock.recvmsg(2048, 64)
             except BlockingIOError:
                 return
             except OSError:
                 continue  # what an earlier packet met with (ICMP)
+            # A call that had this port before may still be sent audio. Behind a NAT, ours is not from where it says.
+            if source == far_end:
+                self._source_known = True
+            elif self._source_known:
+                continue
             packet = read(data)
             if packet is None or packet[0] or self._losses.caller_misses():
                 continue

@@ -179,10 +179,26 @@ class Caller:
                     return message
 
     async def message(self) -> Message:
-        """The next message, whatever it is."""
-        message = Message((await self._datagrams.queue.get()).decode(errors="replace"))
+        """The next message of this dialog, whatever it is."""
+        while not self._keep(await self._datagrams.queue.get()):
+            pass
+        return self.received[-1]
+
+    def _keep(self, data: bytes) -> bool:
+        """Whether it is a message of this dialog, which `received` has then.
+
+        A port may have been another caller's a moment ago, to whom the far end still sends: RTCP, or the BYE of a call
+        that was left without a word. Who gets a request of an unknown dialog says so (RFC 3261 section 12.2.2).
+        """
+        message = Message(data.decode(errors="replace"))
+        if len(message.header("CSeq").split()) != 2:
+            return False
+        if message.header("Call-ID") != self.call_id:
+            if not message.status and message.method != "ACK":
+                self.reply(message, "481 Call/Transaction Does Not Exist")
+            return False
         self.received.append(message)
-        return message
+        return True
 
     async def answered(self, direction: str = "sendrecv") -> Message:
         """INVITE, 200, ACK."""
@@ -192,9 +208,9 @@ class Caller:
         return ok
 
     def messages_so_far(self) -> list[Message]:
-        """All that the far end sent."""
+        """All that the far end sent in this dialog."""
         while not self._datagrams.queue.empty():
-            self.received.append(Message(self._datagrams.queue.get_nowait().decode(errors="replace")))
+            self._keep(self._datagrams.queue.get_nowait())
         return self.received
 
     def requests_so_far(self) -> list[str]:

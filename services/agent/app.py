@@ -56,7 +56,7 @@ from services.agent.state.tokens import ResumeTokens
 from services.agent.state.undertaker import bury_lost
 from services.agent.supervision.desk import ListeningDesk
 from services.agent.switchboard import Switchboard
-from services.agent.tidying import collect_when_idle
+from services.agent.tidying import tidy_when_idle
 from services.agent.transcript import measures
 from services.agent.transcript.transcriber import Transcriber, TranscriptError
 from services.agent.turns import TurnSettings
@@ -246,7 +246,7 @@ async def start(settings: AgentSettings, stack: AsyncExitStack) -> Running:
     stack.callback(quality.cancel)
     keeping = asyncio.create_task(voices.run(), name="voices")
     stack.callback(keeping.cancel)
-    tidying = asyncio.create_task(collect_when_idle(slots), name="tidying")
+    tidying = asyncio.create_task(tidy_when_idle(slots), name="tidying")
     stack.callback(tidying.cancel)
     _announce(settings, http.port, switchboard, agents, stack)
     return Running(port, failed, switchboard, withdraw)

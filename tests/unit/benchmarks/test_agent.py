@@ -120,7 +120,7 @@ def test_a_cost_stands_beside_the_bare_bots_with_its_spread() -> None:
     assert first.ratio > 1
 
 
-HELD = Held(rss_kib=300_000, pss_kib=280_000, descriptors=40, threads=20, shm=0)
+HELD = Held(rss_kib=300_000, own_kib=280_000, descriptors=40, threads=20, shm=0)
 MORE = replace(HELD, descriptors=60)
 
 
@@ -129,8 +129,8 @@ def soaked(growth_kib: float = 0.0, **changes: object) -> Soaked:
     dice = np.random.default_rng(1)
 
     def sample(calls: int) -> Sample:
-        pss = HELD.pss_kib + round(growth_kib * calls + dice.normal(0, 200))
-        return Sample(calls / 2, calls, (replace(HELD, pss_kib=pss), HELD), 12, 100 + calls, 4, 80)
+        own = HELD.own_kib + round(growth_kib * calls + dice.normal(0, 200))
+        return Sample(calls / 2, calls, (replace(HELD, own_kib=own), HELD), 12, 100 + calls, 4, 80)
 
     samples = tuple(sample(calls) for calls in range(0, 2001, 10))
     rests = tuple(sample(calls) for calls in range(0, 2001, 100))
