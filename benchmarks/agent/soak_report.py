@@ -19,8 +19,8 @@ Short calls to one agent over SIP and WebRTC, by `loadtest`'s callers and
 agent is a real one with two SIP workers; the model services echo (`benchmarks/agent/echo_models.py`), so that a
 small machine has time for thousands of calls.
 Slopes are of the straight line through what is held without calls, which is looked at after every hundred of them,
-from the first quarter on, with 95 % confidence (Newey and West). Own memory is what is no file's (anonymous); it is flat
-when a process has less than 4 KiB a call more of it, the bound of the interval included."""
+from the first quarter on, with 95 % confidence (Newey and West). Own memory is what is no file's (anonymous); it is
+flat when a process has less than 4 KiB a call more of it, the bound of the interval included."""
 
 
 @dataclass(frozen=True)
