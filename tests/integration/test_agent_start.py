@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 import redis.asyncio as redis
 
@@ -18,8 +19,7 @@ from tests.integration.stack import HOST, KEYS, ROOT, Stack, free_port
 PERSONAS = ROOT / "personas"
 
 
-def start(stack: Stack, *options: str, **replaced: str) -> subprocess.CompletedProcess[str]:
-    """An agent that is expected to give up."""
+def command(stack: Stack, *options: str, **replaced: str) -> list[str]:
     given = {
         "--tokenizer": stack.tokenizer,
         "--lm": stack.lm,
@@ -31,10 +31,16 @@ def start(stack: Stack, *options: str, **replaced: str) -> subprocess.CompletedP
         "--personas": str(PERSONAS),
         "--wait-for-models": "2",
     } | {f"--{name.replace('_', '-')}": value for name, value in replaced.items()}
-    command = [sys.executable, "-m", "services.agent", *options]
+    words = [sys.executable, "-m", "services.agent", *options]
     for name, value in given.items():
-        command += [name, value]
-    return subprocess.run(command, capture_output=True, text=True, timeout=280, cwd=ROOT, check=False)
+        words += [name, value]
+    return words
+
+
+def start(stack: Stack, *options: str, **replaced: str) -> subprocess.CompletedProcess[str]:
+    """An agent that is expected to give up."""
+    words = command(stack, *options, **replaced)
+    return subprocess.run(words, capture_output=True, text=True, timeout=280, cwd=ROOT, check=False)
 
 
 def complaint(done: subprocess.CompletedProcess[str]) -> str:
@@ -178,3 +184,25 @@ async def test_a_call_that_ends_while_lost_ones_are_looked_for_keeps_its_reason(
     assert (await client.hgetall(KEYS.call("ending-call")))["reason"] == "caller hung up"
     await store.redis.close()
     await client.aclose()
+
+
+def test_an_agent_that_is_ready_hears_phones(tiny_stack: Stack, tmp_path: Path) -> None:
+    sip_port, http_port = free_port(socket.SOCK_DGRAM), free_port()
+    words = command(tiny_stack, sip_listen=f"{HOST}:{sip_port}", http_listen=f"{HOST}:{http_port}")
+    with open(tmp_path / "agent.log", "wb") as log:
+        agent = subprocess.Popen(words, cwd=ROOT, stdout=log, stderr=log)
+    try:
+        while not _is_ready(http_port):
+            assert agent.poll() is None, (tmp_path / "agent.log").read_text()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, pytest.raises(OSError, match="in use"):
+            probe.bind((HOST, sip_port))
+    finally:
+        agent.terminate()
+        agent.wait(60)
+
+
+def _is_ready(port: int) -> bool:
+    try:
+        return httpx.get(f"http://{HOST}:{port}/readyz", timeout=5.0).status_code == 200
+    except httpx.TransportError:
+        return False
