@@ -192,7 +192,7 @@ def test_connections_that_a_pool_keeps_are_no_descriptors_that_stay() -> None:
             soaked(rests=ends_with(replace(soaked().after, held=(replace(HELD, descriptors=60), HELD)))),
             "48 descriptors",
         ),
-        (soaked(rests=ends_with(replace(soaked().after, pooled=29))), "29 connections to Redis"),
+        (soaked(rests=ends_with(replace(soaked().after, pooled=45))), "45 connections to Redis"),
         (soaked(rests=ends_with(replace(soaked().after, lasting_keys=9))), "5 keys"),
         (soaked(rests=ends_with(replace(soaked().after, series=2000))), "2000 metric series"),
     ],
