@@ -67,8 +67,9 @@ def objections(soaked: Soaked) -> list[str]:
             were, are = getattr(before, what), getattr(after, what)
             if what == "descriptors" and not number:  # the main process has the pool
                 were, are = were - soaked.before.pooled, are - soaked.after.pooled
+                what += " besides those to Redis"
             if are > were + POOLED:
-                found.append(f"{name} holds {are} {what} (connections to Redis left out), {were} before")
+                found.append(f"{name} holds {are} {what}, {were} before")
     if soaked.after.pooled > soaked.before.pooled + COMMANDS * soaked.at_once:
         found.append(f"{soaked.after.pooled} connections to Redis after {soaked.at_once} calls at once")
     if soaked.after.lasting_keys > soaked.before.lasting_keys:
