@@ -291,7 +291,7 @@ async def test_what_is_too_long_or_has_gone_in_circles_goes_no_further(scene: Sc
         lines = (
             f"INVITE sip:x@127.0.0.1:{scene.front.port} SIP/2.0",
             f"Via: SIP/2.0/UDP {wire.host}:{wire.port};branch=z9hG4bKcircles;rport",
-            "Max-Forwards: 0", "From: <sip:x@127.0.0.1>;tag=1", "To: <sip:y@127.0.0.1>", "Call-ID: circles",
+            "Max-Forwards: 0", "From: <sip:x@127.0.0.1>;tag=1", "To: <sip:y@127.0.0.1>", f"Call-ID: {wire.call_id}",
             "CSeq: 1 INVITE", "Content-Length: 0", "", "",
         )  # fmt: skip
         wire.send_raw("\r\n".join(lines).encode())
