@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import httpx
@@ -194,6 +195,7 @@ def test_an_agent_that_is_ready_hears_phones(tiny_stack: Stack, tmp_path: Path) 
     try:
         while not _is_ready(http_port):
             assert agent.poll() is None, (tmp_path / "agent.log").read_text()
+            time.sleep(0.02)  # polls; SIP workers take longer than that to start
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, pytest.raises(OSError, match="in use"):
             probe.bind((HOST, sip_port))
     finally:
